@@ -1,0 +1,22 @@
+-- The common ground of Lua 5.1 to 5.4 and LuaJIT, so that nothing slips in which one of
+-- them lacks.
+std = "min"
+max_line_length = 120
+cache = false
+exclude_files = { "build/" }
+
+-- Looked at, where they exist, through `table.unpack or unpack` and the like.
+read_globals = {
+  "jit", "unpack", "loadstring", "setfenv",
+  table = { fields = { "unpack", "pack" } },
+  package = { fields = { "searchers", "loaders", "searchpath" } },
+}
+
+files["lua/koresms/transport/cosocket.lua"] = { std = "ngx_lua" }
+files["lua/koresms/meta.lua"] = { ignore = { "2.." } }
+files["lua/resty/"] = { std = "ngx_lua" }
+files["sandbox/"] = { std = "+ngx_lua" }
+files["bin/koresms"] = { std = "min" }
+files["spec/"] = { std = "+busted" }
+files["*.rockspec"] = { std = "rockspec" }
+files[".busted"] = { std = "min" }

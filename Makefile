@@ -1,0 +1,179 @@
+# koresms: build, test, demo, install. `make help` lists the targets.
+
+# --- For packagers: every variable here may be given on the command line -------
+
+# 5.1, 5.2, 5.3, 5.4 or jit (LuaJIT, whose modules have the 5.1 ABI).
+LUA_VERSION ?= 5.4
+
+PREFIX ?= /usr/local
+DESTDIR ?=
+
+CC ?= cc
+CFLAGS ?= -O2 -g
+CPPFLAGS ?=
+LDFLAGS ?=
+# How a loadable module is linked. macOS: -bundle -undefined dynamic_lookup
+LIBFLAG ?= -shared
+INSTALL ?= install
+PKG_CONFIG ?= pkg-config
+
+# The interpreter that runs the specs, and that the installed command names.
+LUA ?= $(if $(JIT),luajit,lua$(LUA_VERSION))
+# The name under which pkg-config knows this Lua.
+LUA_PC ?= $(if $(JIT),luajit,lua$(LUA_VERSION))
+LUA_INCLUDE_DIR ?= $(patsubst -I%,%,$(firstword $(shell $(PKG_CONFIG) --cflags-only-I $(LUA_PC))))
+LUA_MODULE_DIR ?= $(PREFIX)/share/lua/$(LUA_ABI)
+LUA_CMODULE_DIR ?= $(PREFIX)/lib/lua/$(LUA_ABI)
+BINDIR ?= $(PREFIX)/bin
+
+CURL_CFLAGS ?= $(shell $(PKG_CONFIG) --cflags libcurl)
+CURL_LIBS ?= $(shell $(PKG_CONFIG) --libs libcurl)
+CRYPTO_CFLAGS ?= $(shell $(PKG_CONFIG) --cflags libcrypto)
+CRYPTO_LIBS ?= $(shell $(PKG_CONFIG) --libs libcrypto)
+
+# 1 makes every compiler warning an error.
+WERROR ?= 0
+# Where everything that is built goes.
+BUILD ?= build
+
+# --- Nothing below needs to be set ---------------------------------------------
+
+JIT := $(filter jit,$(LUA_VERSION))
+LUA_ABI := $(if $(JIT),5.1,$(LUA_VERSION))
+LUA_VERSIONS := 5.1 5.2 5.3 5.4 jit
+LINT_VERSIONS := 5.1 5.4 jit
+
+WARNINGS := -pedantic -Wall -Wextra -Wshadow -Wpointer-arith -Wstrict-prototypes \
+  -Wmissing-prototypes -Wwrite-strings -Wvla -Wformat=2 -Wundef
+STD := -std=c99 -fPIC -fvisibility=hidden
+STRICT = $(if $(filter 1,$(WERROR)),-Werror)
+# The headers of Lua and of the libraries are not ours to warn about.
+INCLUDES = -Isrc $(addprefix -isystem ,$(LUA_INCLUDE_DIR))
+COMPILE = $(CC) $(STD) $(WARNINGS) $(STRICT) $(INCLUDES) $(CURL_CFLAGS) $(CRYPTO_CFLAGS) \
+  $(CPPFLAGS) $(CFLAGS)
+
+CORE := core e164 jwt request head http1
+CURL := engine head
+SOURCES := $(addprefix src/,$(addsuffix .c,$(sort $(CORE) $(CURL))))
+
+OUT := $(BUILD)/$(LUA_VERSION)
+OBJ := $(OUT)/obj
+CORE_OBJECTS := $(CORE:%=$(OBJ)/%.o)
+CURL_OBJECTS := $(CURL:%=$(OBJ)/%.o)
+MODULES := $(OUT)/koresms/core.so $(OUT)/koresms/curl.so
+
+LUA_FILES = $(shell cd lua && find . -type f -name '*.lua')
+SANDBOX_FILES = $(shell cd sandbox && find . -type f)
+
+.DEFAULT_GOAL := all
+.DELETE_ON_ERROR:
+.PHONY: all build-all test specs lint lint-lua lint-gcc lint-clang lint-cppcheck demo bench \
+  docs install uninstall clean setup help FORCE
+
+all: $(MODULES)
+
+help:
+	@echo 'make [LUA_VERSION=5.1|5.2|5.3|5.4|jit]   build the two C modules into $(BUILD)/'
+	@echo 'make build-all                           build them for every Lua'
+	@echo 'make demo                                send one message to the local sandbox'
+	@echo 'make test                                lint, and all specs on Lua 5.4 and LuaJIT'
+	@echo 'make specs [LUA_VERSION=...] [SPEC=...]  the specs on one Lua'
+	@echo 'make lint                                luacheck, gcc, clang, cppcheck'
+	@echo 'make bench                               measurements'
+	@echo 'make docs                                API pages into $(BUILD)/docs'
+	@echo 'make install | uninstall                 PREFIX, DESTDIR and LUA_VERSION apply'
+	@echo 'make setup                               install what is missing on Debian'
+	@echo 'make clean                               remove $(BUILD)/'
+
+build-all:
+	@for v in $(LUA_VERSIONS); do $(MAKE) --no-print-directory LUA_VERSION=$$v all || exit 1; done
+
+$(OUT)/koresms/core.so: $(CORE_OBJECTS)
+	@mkdir -p $(@D)
+	$(CC) $(LIBFLAG) $(CFLAGS) $(LDFLAGS) -o $@ $(CORE_OBJECTS) $(CRYPTO_LIBS)
+
+$(OUT)/koresms/curl.so: $(CURL_OBJECTS)
+	@mkdir -p $(@D)
+	$(CC) $(LIBFLAG) $(CFLAGS) $(LDFLAGS) -o $@ $(CURL_OBJECTS) $(CURL_LIBS)
+
+$(OBJ)/%.o: src/%.c $(OBJ)/flags
+	$(COMPILE) -MMD -MP -c -o $@ $<
+
+# Rewritten only where the compiler call differs from the last one, so that changed
+# flags rebuild everything and unchanged ones nothing.
+$(OBJ)/flags: FORCE
+	@$(PKG_CONFIG) --exists $(LUA_PC) libcurl libcrypto || echo \
+	  'pkg-config does not know $(LUA_PC), libcurl and libcrypto; on Debian: make setup' >&2
+	$(shell mkdir -p $(@D))$(file >$@.new,$(COMPILE))
+	@if cmp -s $@.new $@; then rm $@.new; else mv $@.new $@; fi
+
+-include $(CORE_OBJECTS:.o=.d) $(CURL_OBJECTS:.o=.d)
+
+# --- Test, lint, demo ----------------------------------------------------------
+
+setup:
+	@sh tools/setup.sh test
+
+demo:
+	@sh tools/setup.sh demo
+	@$(MAKE) --no-print-directory all
+	@LUA=$(LUA) sh tools/demo.sh
+
+test:
+	@sh tools/setup.sh test
+	@MAKE='$(MAKE)' sh tools/test.sh
+
+SPEC ?= spec
+specs: all
+	KSMS_BUILD=$(BUILD) $(LUA) "$$(command -v busted)" $(BUSTED_FLAGS) $(SPEC)
+
+lint: lint-lua lint-gcc lint-clang lint-cppcheck
+
+lint-lua:
+	luacheck --quiet . .busted bin/koresms
+
+# -O2, because some warnings come from the optimiser only.
+lint-gcc lint-clang: lint-%:
+	@for v in $(LINT_VERSIONS); do \
+	  $(MAKE) --no-print-directory -s LUA_VERSION=$$v LINT_CC=$* lint-c || exit 1; \
+	done
+
+.PHONY: lint-c
+lint-c: CC = $(LINT_CC)
+lint-c: WERROR = 1
+lint-c:
+	@echo "$(CC), Lua $(LUA_VERSION): $(words $(SOURCES)) files"
+	@for f in $(SOURCES); do $(COMPILE) -O2 -c -o /dev/null $$f || exit 1; done
+
+lint-cppcheck:
+	cppcheck --quiet --error-exitcode=1 --std=c99 --enable=warning,performance,portability \
+	  --inline-suppr --suppress=missingIncludeSystem '-D__has_include(x)=1' -Isrc $(SOURCES)
+
+bench: all
+	@if [ -f bench/run.sh ]; then LUA=$(LUA) BUILD=$(OUT) sh bench/run.sh; \
+	else echo 'there is no bench/run.sh' >&2; exit 1; fi
+
+docs:
+	ldoc --dir $(BUILD)/docs --project koresms --title koresms lua/koresms
+
+# --- Install -------------------------------------------------------------------
+
+install: all
+	@set -e; for f in $(LUA_FILES); do \
+	  d="$(DESTDIR)$(LUA_MODULE_DIR)/$$(dirname $$f)"; mkdir -p "$$d"; \
+	  $(INSTALL) -m 644 lua/$$f "$$d"; done
+	@set -e; for f in $(SANDBOX_FILES); do \
+	  d="$(DESTDIR)$(LUA_MODULE_DIR)/koresms/sandbox/$$(dirname $$f)"; mkdir -p "$$d"; \
+	  $(INSTALL) -m 644 sandbox/$$f "$$d"; done
+	@mkdir -p "$(DESTDIR)$(LUA_CMODULE_DIR)/koresms" "$(DESTDIR)$(BINDIR)"
+	$(INSTALL) -m 755 $(MODULES) "$(DESTDIR)$(LUA_CMODULE_DIR)/koresms"
+	@lua=$$(command -v $(LUA) || echo '/usr/bin/env $(LUA)'); \
+	  sed "1s|.*|#!$$lua|" bin/koresms > $(OUT)/koresms.bin
+	$(INSTALL) -m 755 $(OUT)/koresms.bin "$(DESTDIR)$(BINDIR)/koresms"
+
+uninstall:
+	rm -rf "$(DESTDIR)$(LUA_MODULE_DIR)/koresms" "$(DESTDIR)$(LUA_CMODULE_DIR)/koresms"
+	rm -f "$(DESTDIR)$(LUA_MODULE_DIR)/resty/koresms.lua" "$(DESTDIR)$(BINDIR)/koresms"
+
+clean:
+	rm -rf $(BUILD)

@@ -1,0 +1,84 @@
+--- What the command prints: one JSON object a line, or one line for people.
+local cjson = require "cjson"
+local mask = require "koresms.mask"
+
+local M = {}
+
+local json = cjson.new()
+if json.encode_escape_forward_slash then json.encode_escape_forward_slash(false) end
+
+--- The fields of a result in the order in which they are written. Each line has all of them.
+M.result_fields = {
+  "outcome", "code", "message", "retryable", "retry_after", "status", "platform_code",
+  "platform_message", "attempts", "id", "from", "to", "elapsed",
+}
+
+--- Exit status of an outcome, from best to worst: of several, the highest counts.
+M.exit_status = { accepted = 0, rejected = 1, not_sent = 1, unknown = 4 }
+
+-- lua-cjson writes 14 significant digits, and on Lua 5.3 and later it tells 4002 from
+-- 4002.0: neither the last digit nor the Lua version may change what a reader sees.
+local function number(value)
+  if value ~= value or value == math.huge or value == -math.huge then return "null" end
+  if value == math.floor(value) and math.abs(value) < 2 ^ 53 then
+    return ("%.0f"):format(value)
+  end
+  for digits = 15, 17 do
+    local text = ("%." .. digits .. "g"):format(value)
+    if tonumber(text) == value then return text end
+  end
+  return tostring(value)
+end
+
+local function encode(value)
+  if value == nil or value == cjson.null then return "null" end
+  if type(value) == "number" then return number(value) end
+  return json.encode(value)
+end
+
+--- One JSON object with the named fields of a record in the given order; null where there
+-- is none.
+-- @tparam {string,...} fields
+-- @tparam table record
+-- @treturn string without the newline
+function M.json(fields, record)
+  local parts = {}
+  for i, field in ipairs(fields) do
+    parts[i] = json.encode(field) .. ":" .. encode(record[field])
+  end
+  return "{" .. table.concat(parts, ",") .. "}"
+end
+
+--- A text on one line: what came from elsewhere must not steer a terminal.
+function M.plain(text)
+  return (tostring(text):gsub("%c+", " "))
+end
+
+--- One line for people about one result.
+-- @tparam table result
+-- @treturn string
+function M.line(result)
+  local parts = { result.outcome, mask.number(result.to) }
+  if result.code then parts[#parts + 1] = result.code end
+  if result.outcome ~= "accepted" and result.message then
+    parts[#parts + 1] = M.plain(result.message)
+  end
+  if result.retry_after then
+    parts[#parts + 1] = ("again after %g s"):format(result.retry_after)
+  end
+  parts[#parts + 1] = "id " .. M.plain(result.id)
+  parts[#parts + 1] = ("%.2f s"):format(result.elapsed or 0)
+  return table.concat(parts, "  ")
+end
+
+--- Writes one line to standard output.
+function M.print(text)
+  io.stdout:write(text, "\n")
+end
+
+--- Writes one line for people to standard error.
+function M.complain(text)
+  io.stderr:write("koresms: ", text, "\n")
+end
+
+return M

@@ -1,0 +1,76 @@
+--- `koresms send`: one message.
+local core = require "koresms.core"
+local koresms = require "koresms"
+local mask = require "koresms.mask"
+local output = require "koresms.cli.output"
+
+local M = {}
+
+M.summary = "Send one message."
+
+-- Broken off in the middle, or with its result unread, the message may have been sent.
+M.broken, M.lost = output.exit_status.unknown, output.exit_status.unknown
+M.broken_text = ": the message may have been sent; it is not repeated"
+
+function M.define(command)
+  command:description(M.summary .. " Its text is that of the experience flow to which the sender is attached.")
+  command:option("--to"):argname("NUMBER"):count(1):overwrite(false)
+    :description("The recipient, E.164: +911234567890.")
+  command:option("--from"):argname("NUMBER"):overwrite(false)
+    :description("The sender, E.164; default: KORESMS_FROM.")
+  command:flag("--json"):description("Print the result as one JSON object.")
+  command:flag("--dry-run"):description("Check configuration and numbers, sign, send nothing.")
+end
+
+local function report(result, as_json)
+  output.print(as_json and output.json(output.result_fields, result) or output.line(result))
+  return output.exit_status[result.outcome]
+end
+
+local function not_sent(code, message, from, to)
+  return {
+    outcome = "not_sent", code = code, message = message, retryable = false,
+    attempts = 0, from = from, to = to, elapsed = 0,
+  }
+end
+
+-- Everything that a send does before the network.
+local function dry_run(client, from, to, as_json)
+  for _, number in ipairs({ to, from }) do
+    local ok, text, code = koresms.e164(number)
+    if not ok then return report(not_sent(code, text, from, to), as_json) end
+  end
+  local token, text, code = client:token()
+  if not token then return report(not_sent(code, text, from, to), as_json) end
+  local settings = client.settings
+  local url = core.origin(settings.host).origin .. core.path(settings.bot_id)
+  if as_json then
+    output.print(output.json({ "dry_run", "url", "from", "to" },
+      { dry_run = true, url = url, from = from, to = to }))
+  else
+    output.print(("dry run  %s  from %s  POST %s  token signed, nothing sent"):format(
+      mask.number(to), mask.number(from), url))
+  end
+  return 0
+end
+
+function M.run(arguments)
+  local client, text = koresms.new()
+  if not client then
+    output.complain(text)
+    return 2
+  end
+  local from = arguments.from or client.settings.from
+  if not from then
+    output.complain("no sender: give --from, or set KORESMS_FROM")
+    return 2
+  end
+  if arguments.dry_run then
+    return dry_run(client, from, arguments.to, arguments.json)
+  end
+  local result, _, _, failure = client:send({ to = arguments.to, from = from })
+  client:close()
+  return report(result or failure, arguments.json)
+end
+
+return M

@@ -1,0 +1,69 @@
+--- Sends SMS through Kore.ai's "Send Outbound SMS" API.
+--
+-- A message is never sent a second time by itself: where a request may have left this
+-- machine and no usable answer came back, its outcome is `unknown` and it is left alone.
+-- `accepted` means that the platform triggered the experience flow.
+-- @module koresms
+-- @see https://docs.kore.ai/ai-for-service/apis/contact-center/send-outbound-sms
+local core = require "koresms.core"
+local client = require "koresms.client"
+local config = require "koresms.config"
+local misuse = require "koresms.misuse"
+
+local M = { _VERSION = core._VERSION }
+
+-- libcurl, for it would hold up an nginx worker, is never loaded there.
+local function open_transport(settings, url)
+  return require("koresms.transport.curl").new(settings, url)
+end
+
+--- Checks a telephone number against E.164; nothing is cleaned up or guessed.
+-- @function e164
+-- @tparam string number `+`, country code and number: 2 to 15 ASCII digits in all; a value
+--   that is not a string raises
+-- @treturn[1] string the same text
+-- @treturn[2] nil
+-- @treturn[2] string which byte is wrong and why
+-- @treturn[2] string the code "invalid_number"
+M.e164 = core.e164
+
+--- Makes a client. No connection is opened.
+-- @function new
+-- @tparam[opt] table options settings by name, see the README; they come before the
+--   environment, the file that `KORESMS_CONFIG` names, and the defaults. A wrong type or an
+--   unknown name raises.
+-- @treturn[1] table a client
+-- @treturn[2] nil
+-- @treturn[2] string which setting, from which source, is wrong
+-- @treturn[2] string the code "config"
+function M.new(options, ...)
+  if select("#", ...) > 0 then misuse.raise("bad argument #2 to 'new' (no value expected)") end
+  local settings, text, code = config.load(options)
+  if not settings then return nil, text, code end
+  return client.new(settings, open_transport)
+end
+
+local default
+
+--- Sends one message with a client that is built once, from environment and file.
+-- @function send
+-- @tparam table message see `client:send`
+-- @tparam[opt] table options see `client:send`
+-- @return what `client:send` returns; where there is no good configuration nil, a text, the
+--   code "config", and a result with the outcome "not_sent"
+function M.send(message, options, ...)
+  if default then return default:send(message, options, ...) end
+  if type(message) ~= "table" then
+    misuse.raise(("bad argument #1 to 'send' (table expected, got %s)"):format(type(message)))
+  end
+  local built, text, code = M.new()
+  if not built then
+    return nil, text, code, { outcome = "not_sent", code = code, message = text,
+      retryable = false, attempts = 0, id = message.id or core.random_id(),
+      from = message.from, to = message.to, elapsed = 0 }
+  end
+  default = built
+  return default:send(message, options, ...)
+end
+
+return M

@@ -1,0 +1,43 @@
+--- The one place that hides what must not be read: telephone numbers and tokens.
+local M = {}
+
+--- A telephone number for people: `+9112*****90`.
+-- How many digits are hidden does not show. Of a number too short to hide anything
+-- between its ends, only the beginning stays.
+-- @param number a string; anything else is not shown at all
+-- @treturn string
+function M.number(number)
+  if type(number) ~= "string" or not number:find("^%+%d") then return "*****" end
+  if #number < 10 then return number:sub(1, 2) .. "*****" end
+  return number:sub(1, 5) .. "*****" .. number:sub(-2)
+end
+
+-- What the platform says may repeat what it was sent.
+local function shorten(text)
+  text = text:gsub("[%w_-]+%.[%w_-]+%.[%w_-]+", function(word)
+    return word:find("^eyJ") and "[token]" or nil
+  end)
+  return (text:gsub("%+?%d%d%d%d%d%d%d+", function(digits)
+    if digits:sub(1, 1) == "+" then return M.number(digits) end
+    return #digits <= 15 and M.number("+" .. digits):sub(2) or nil
+  end))
+end
+
+--- Foreign text, without tokens, telephone numbers, control characters, or end.
+-- @tparam string text
+-- @tparam ?number most bytes to keep, 300 by default
+-- @treturn string
+function M.text(text, most)
+  most = most or 300
+  text = shorten(text):gsub("%c+", " ")
+  if #text > most then
+    -- Cut where a character begins, so that UTF-8 stays UTF-8.
+    while most > 0 and text:byte(most + 1) >= 0x80 and text:byte(most + 1) < 0xC0 do
+      most = most - 1
+    end
+    text = text:sub(1, most) .. "..."
+  end
+  return text
+end
+
+return M

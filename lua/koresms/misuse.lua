@@ -1,0 +1,104 @@
+--- Wrong use of the API: raised at the caller's line, naming what was meant.
+local M = {}
+
+-- Where this library's own files stand, so that their stack levels can be skipped.
+local home = debug.getinfo(1, "S").source:gsub("misuse%.lua$", "")
+
+-- The stack level of the first function that is neither C nor ours, as seen from the
+-- function that calls `caller`.
+local function caller()
+  local level = 2
+  while true do
+    local info = debug.getinfo(level, "S")
+    if not info then return 0 end
+    if info.what ~= "C" and info.source:sub(1, #home) ~= home
+      and info.source ~= "=(tail call)" then
+      return level - 1
+    end
+    level = level + 1
+  end
+end
+
+--- Raises.
+-- @tparam string text what was wrong and what would be right
+function M.raise(text)
+  error(text, caller())
+end
+
+-- The number of edits between two short names (Levenshtein).
+local function distance(a, b)
+  local row = {}
+  for j = 0, #b do row[j] = j end
+  for i = 1, #a do
+    local corner = row[0]
+    row[0] = i
+    for j = 1, #b do
+      local cost = a:byte(i) == b:byte(j) and 0 or 1
+      corner, row[j] = row[j], math.min(row[j] + 1, row[j - 1] + 1, corner + cost)
+    end
+  end
+  return row[#b]
+end
+
+-- Names that other interfaces use, the platform's own among them.
+local aliases = {
+  fromNo = "from", toNo = "to", from_no = "from", to_no = "to", sender = "from",
+  recipient = "to", number = "to", phone = "to", secret = "client_secret",
+  botId = "bot_id", streamId = "bot_id", stream_id = "bot_id", clientId = "client_id",
+  clientSecret = "client_secret", appId = "client_id", url = "host", base_url = "host",
+  ttl = "token_ttl", alg = "algorithm", sub = "subject", cafile = "ca_file",
+}
+
+--- The known name that an unknown one was probably meant to be.
+-- @param name the unknown key, of any type
+-- @tparam table known set: name -> true (or any true value)
+-- @treturn ?string
+function M.meant(name, known)
+  if type(name) ~= "string" then return nil end
+  if known[aliases[name]] then return aliases[name] end
+  local best, least = nil, math.min(3, math.ceil(#name / 2))
+  for candidate in pairs(known) do
+    if type(candidate) == "string" then
+      local d = distance(name:lower(), candidate)
+      if d < least or (d == least and best and candidate < best) then
+        best, least = candidate, d
+      end
+    end
+  end
+  return best
+end
+
+--- A text that names an unknown key.
+-- @tparam string what the kind of key, such as "option"
+-- @param name
+-- @tparam table known
+-- @treturn string
+function M.unknown(what, name, known)
+  local meant = M.meant(name, known)
+  return ("unknown %s '%s'%s"):format(what, tostring(name),
+    meant and (" (did you mean '%s'?)"):format(meant) or "")
+end
+
+--- Checks a table of named values that a caller gave.
+-- @tparam string where such as "bad argument #1 to 'send'"
+-- @tparam string what the kind of key
+-- @param given must be a table
+-- @tparam table types name -> type name, or a set of type names
+function M.check(where, what, given, types)
+  if type(given) ~= "table" then
+    M.raise(("%s (table expected, got %s)"):format(where, type(given)))
+  end
+  for name, value in pairs(given) do
+    local wanted = types[name]
+    if not wanted then
+      M.raise(("%s (%s)"):format(where, M.unknown(what, name, types)))
+    end
+    local got = type(value)
+    if got ~= wanted and not (type(wanted) == "table" and wanted[got]) then
+      M.raise(("%s (%s '%s': %s expected, got %s)"):format(where, what, name,
+        type(wanted) == "table" and wanted.text or wanted, got))
+    end
+  end
+end
+
+return M

@@ -1,0 +1,59 @@
+/*
+** core.c - opens koresms.core: numbers, tokens, request bytes, the reader of
+** replies, two clocks. No socket is touched here and no policy is made, so
+** that the same module serves plain Lua and an nginx worker.
+*/
+#define _POSIX_C_SOURCE 200809L
+
+#include <time.h>
+
+#include "http1.h"
+#include "koresms.h"
+
+static int push_clock(lua_State *L, clockid_t id)
+{
+    struct timespec t;
+    if (clock_gettime(id, &t) != 0)
+        return luaL_error(L, "the system has no such clock");
+    lua_pushnumber(L, (lua_Number)t.tv_sec + (lua_Number)t.tv_nsec * 1e-9);
+    return 1;
+}
+
+/***
+Seconds on a clock that is never set back: for deadlines and pacing.
+@function clock
+@treturn number seconds since some fixed moment
+*/
+static int l_clock(lua_State *L)
+{
+    return push_clock(L, CLOCK_MONOTONIC);
+}
+
+/***
+Seconds on the wall clock: for claims and HTTP dates.
+@function time
+@treturn number seconds since 1970
+*/
+static int l_time(lua_State *L)
+{
+    return push_clock(L, CLOCK_REALTIME);
+}
+
+/* Leaves the module table. */
+KSMS_EXPORT int luaopen_koresms_core(lua_State *L);
+KSMS_EXPORT int luaopen_koresms_core(lua_State *L)
+{
+    ksms_checkversion(L);
+    lua_newtable(L);
+    lua_pushliteral(L, KSMS_VERSION);
+    lua_setfield(L, -2, "_VERSION");
+    lua_pushcfunction(L, l_clock);
+    lua_setfield(L, -2, "clock");
+    lua_pushcfunction(L, l_time);
+    lua_setfield(L, -2, "time");
+    ksms_open_e164(L);
+    ksms_open_jwt(L);
+    ksms_open_request(L);
+    ksms_open_reader(L);
+    return 1;
+}

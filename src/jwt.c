@@ -1,0 +1,548 @@
+/*
+** jwt.c - signs the compact JWT (RFC 7519, RFC 7515) that goes into the
+** 'auth' header. It only signs, so no algorithm is ever taken from a token.
+** A signer is keyed once and lives as long as its client; each token costs
+** one MAC or one RSA signature, and no allocation but the token's string.
+** OpenSSL's error queue is left as it was found: nginx reads the same queue.
+*/
+#define _POSIX_C_SOURCE 200809L
+
+#include <limits.h>
+#include <math.h>
+#include <string.h>
+#include <time.h>
+
+#if defined(__has_include)
+#if !__has_include(<openssl/evp.h>)
+#error "koresms needs OpenSSL's headers: install libssl-dev (Debian, Ubuntu), openssl-devel (Fedora), openssl-dev (Alpine) or openssl (Homebrew)"
+#endif
+#endif
+
+#include <openssl/bio.h>
+#include <openssl/crypto.h>
+#include <openssl/err.h>
+#include <openssl/evp.h>
+#include <openssl/pem.h>
+#include <openssl/rand.h>
+#include <openssl/rsa.h>
+
+#include "koresms.h"
+
+#if defined(LIBRESSL_VERSION_NUMBER) || OPENSSL_VERSION_NUMBER < 0x30000000L
+#define KSMS_HAVE_EVP_MAC   0
+#else
+#define KSMS_HAVE_EVP_MAC   1
+#include <openssl/core_names.h>
+#include <openssl/params.h>
+#endif
+
+#define SIGNER          "koresms.signer"
+
+/* The platform's own secrets have 44 characters. What lies outside of this
+   is a slip: a variable that holds another thing, or another kind of file. */
+#define SECRET_MIN      4
+#define SECRET_MAX      1024
+
+#define RSA_MIN_BITS    2048
+#define RSA_MAX_BITS    8192
+#define SIGNATURE_MAX   (RSA_MAX_BITS / 8)
+
+#define TTL_MAX         3600
+
+#define b64_len(n)      (((n) * 4 + 2) / 3)
+
+/* Every byte of a name may become "\u00XX"; the rest of the claims are two
+   integers, a jti and their names. */
+#define CLAIMS_MAX      (2 * 6 * KSMS_NAME_MAX + 192)
+#define TOKEN_MAX       (64 + b64_len(CLAIMS_MAX) + b64_len(SIGNATURE_MAX))
+
+#define JTI_BYTES       16          /* 128 random bits */
+
+typedef struct algorithm {
+    const char *name;
+    const char *digest;
+    int hmac;
+} algorithm;
+
+static const algorithm algorithms[] = {
+    {"HS256", "SHA256", 1},
+    {"HS512", "SHA512", 1},
+    {"RS256", "SHA256", 0},
+    {"RS512", "SHA512", 0},
+    {NULL, NULL, 0}
+};
+
+typedef struct signer {
+    EVP_MD_CTX *keyed;          /* RSA (and HMAC before 3.0): keyed template */
+    EVP_MD_CTX *work;           /* receives a copy of 'keyed' per signature */
+#if KSMS_HAVE_EVP_MAC
+    EVP_MAC_CTX *mac;           /* HMAC: keyed, started anew per signature */
+#endif
+    double ttl;
+    int jti;
+    size_t head_len;            /* encoded header and its dot, in 'token' */
+    size_t claims_len;          /* the constant claims, in 'claims' */
+    char claims[CLAIMS_MAX];
+    char token[TOKEN_MAX];
+} signer;
+
+
+/* ------------------------------------------------------------------ text */
+
+static size_t b64url(char *to, const unsigned char *s, size_t n)
+{
+    static const char digit[] =
+        "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+    char *p = to;
+    for (; n >= 3; s += 3, n -= 3) {
+        *p++ = digit[s[0] >> 2];
+        *p++ = digit[(s[0] & 3) << 4 | s[1] >> 4];
+        *p++ = digit[(s[1] & 15) << 2 | s[2] >> 6];
+        *p++ = digit[s[2] & 63];
+    }
+    if (n > 0) {
+        *p++ = digit[s[0] >> 2];
+        if (n == 1) {
+            *p++ = digit[(s[0] & 3) << 4];
+        } else {
+            *p++ = digit[(s[0] & 3) << 4 | s[1] >> 4];
+            *p++ = digit[(s[1] & 15) << 2];
+        }
+    }
+    return (size_t)(p - to);
+}
+
+static char *hex(char *p, const unsigned char *s, size_t n)
+{
+    static const char digit[] = "0123456789abcdef";
+    for (; n > 0; s++, n--) {
+        *p++ = digit[*s >> 4];
+        *p++ = digit[*s & 15];
+    }
+    return p;
+}
+
+/* Appends 's' as the inside of a JSON string (RFC 8259, 7). */
+static char *json_escape(char *p, const char *s, size_t n)
+{
+    for (; n > 0; s++, n--) {
+        unsigned char c = (unsigned char)*s;
+        if (c == '"' || c == '\\') {
+            *p++ = '\\';
+            *p++ = (char)c;
+        } else if (c < 0x20) {
+            memcpy(p, "\\u00", 4);
+            p = hex(p + 4, &c, 1);
+        } else {
+            *p++ = (char)c;
+        }
+    }
+    return p;
+}
+
+/* Is this UTF-8 (RFC 3629)? A claim that is not cannot be read back. */
+static int is_utf8(const char *s, size_t n)
+{
+    const unsigned char *p = (const unsigned char *)s, *end = p + n;
+    while (p < end) {
+        unsigned long c = *p++;
+        int more = c < 0x80 ? 0 : c >> 5 == 6 ? 1 : c >> 4 == 14 ? 2
+                 : c >> 3 == 30 ? 3 : -1;
+        static const unsigned long least[] = {0, 0x80, 0x800, 0x10000};
+        int i;
+        if (more < 0 || end - p < more)
+            return 0;
+        if (more > 0)
+            c &= 0x3FUL >> more;
+        for (i = 0; i < more; i++, p++) {
+            if (*p >> 6 != 2)
+                return 0;
+            c = c << 6 | (*p & 0x3F);
+        }
+        if (c < least[more] || c > 0x10FFFF || (c >= 0xD800 && c <= 0xDFFF))
+            return 0;
+    }
+    return 1;
+}
+
+/* Appends a whole number; 'printf' would obey the host's locale. */
+static char *integer(char *p, double value)
+{
+    char digits[24];
+    int n = 0;
+    unsigned long long v = (unsigned long long)value;
+    do {
+        digits[n++] = (char)('0' + v % 10);
+        v /= 10;
+    } while (v > 0);
+    while (n > 0)
+        *p++ = digits[--n];
+    return p;
+}
+
+static char *literal(char *p, const char *s)
+{
+    size_t n = strlen(s);
+    memcpy(p, s, n);
+    return p + n;
+}
+
+
+/* ------------------------------------------------------------------- key */
+
+/*
+** Pushes "what: OpenSSL's reason", forgetting the errors that came since the
+** caller's ERR_set_mark. Reasons are fixed texts and hold nothing secret.
+*/
+static void push_crypto_error(lua_State *L, const char *what)
+{
+    unsigned long e = ERR_peek_last_error();
+    const char *reason = e != 0 ? ERR_reason_error_string(e) : NULL;
+    ERR_pop_to_mark();
+    if (reason != NULL)
+        lua_pushfstring(L, "%s: %s", what, reason);
+    else
+        lua_pushstring(L, what);
+}
+
+/* A passphrase is asked for: note that, and have none. */
+static int no_passphrase(char *buf, int size, int writing, void *asked)
+{
+    (void)buf; (void)size; (void)writing;
+    *(int *)asked = 1;
+    return -1;
+}
+
+/* NULL, or a static text that says why this key cannot sign here. */
+static const char *rsa_fault(const EVP_PKEY *key)
+{
+    if (EVP_PKEY_base_id(key) != EVP_PKEY_RSA)
+        return "the private key is not an RSA key; RS256 and RS512 need one";
+    if (EVP_PKEY_bits(key) < RSA_MIN_BITS)
+        return "the RSA key is shorter than 2048 bits (RFC 7518, 3.3); "
+               "make a longer one";
+    if (EVP_PKEY_bits(key) > RSA_MAX_BITS)
+        return "the RSA key is longer than 8192 bits; make a shorter one";
+    return NULL;
+}
+
+/* Keys 's->keyed' with 'key'; the context takes its own reference. */
+static int key_context(signer *s, const EVP_MD *md, EVP_PKEY *key)
+{
+    return (s->keyed = EVP_MD_CTX_new()) != NULL
+        && (s->work = EVP_MD_CTX_new()) != NULL
+        && EVP_DigestSignInit(s->keyed, NULL, md, NULL, key) == 1;
+}
+
+/* NULL, or a static text. The PEM text is the one thing that is read. */
+static const char *key_rsa(signer *s, const algorithm *a,
+                           const char *pem, size_t n)
+{
+    const char *fault;
+    int asked = 0;
+    EVP_PKEY *key = NULL;
+    BIO *bio = n <= INT_MAX ? BIO_new_mem_buf(pem, (int)n) : NULL;
+    if (bio == NULL)
+        return "the private key could not be read";
+    key = PEM_read_bio_PrivateKey(bio, NULL, no_passphrase, &asked);
+    BIO_free(bio);
+    if (key == NULL)
+        return asked
+            ? "the private key is encrypted; give one without a passphrase"
+            : "no private key in PEM form was found";
+    fault = rsa_fault(key);
+    if (fault == NULL && !key_context(s, EVP_get_digestbyname(a->digest), key))
+        fault = "the private key cannot sign";
+    EVP_PKEY_free(key);
+    return fault;
+}
+
+#if KSMS_HAVE_EVP_MAC
+
+static const char *key_hmac(signer *s, const algorithm *a,
+                            const char *secret, size_t n)
+{
+    OSSL_PARAM params[2];
+    EVP_MAC *mac = EVP_MAC_fetch(NULL, "HMAC", NULL);
+    params[0] = OSSL_PARAM_construct_utf8_string(OSSL_MAC_PARAM_DIGEST,
+                                                 (char *)a->digest, 0);
+    params[1] = OSSL_PARAM_construct_end();
+    s->mac = mac != NULL ? EVP_MAC_CTX_new(mac) : NULL;
+    EVP_MAC_free(mac);
+    if (s->mac == NULL
+        || EVP_MAC_init(s->mac, (const unsigned char *)secret, n, params) != 1)
+        return "the client secret cannot sign";
+    return NULL;
+}
+
+/* Starting anew with the old key went wrong in silence before 3.0.3. */
+static int can_restart(void)
+{
+    return OpenSSL_version_num() >= 0x30000030UL;
+}
+
+static int sign_hmac(const signer *s, const unsigned char *data, size_t n,
+                     unsigned char *sig, size_t *sig_len)
+{
+    EVP_MAC_CTX *copy = NULL, *mac = s->mac;
+    int ok;
+    if (can_restart()) {
+        ok = EVP_MAC_init(mac, NULL, 0, NULL) == 1;
+    } else {
+        mac = copy = EVP_MAC_CTX_dup(s->mac);
+        ok = mac != NULL;
+    }
+    ok = ok && EVP_MAC_update(mac, data, n) == 1
+            && EVP_MAC_final(mac, sig, sig_len, SIGNATURE_MAX) == 1;
+    EVP_MAC_CTX_free(copy);
+    return ok;
+}
+
+#else
+
+static const char *key_hmac(signer *s, const algorithm *a,
+                            const char *secret, size_t n)
+{
+    EVP_PKEY *key = EVP_PKEY_new_mac_key(EVP_PKEY_HMAC, NULL,
+                                         (const unsigned char *)secret, (int)n);
+    int ok = key != NULL
+          && key_context(s, EVP_get_digestbyname(a->digest), key);
+    EVP_PKEY_free(key);
+    return ok ? NULL : "the client secret cannot sign";
+}
+
+#endif
+
+static int sign(const signer *s, const unsigned char *data, size_t n,
+                unsigned char *sig, size_t *sig_len)
+{
+    *sig_len = SIGNATURE_MAX;
+#if KSMS_HAVE_EVP_MAC
+    if (s->mac != NULL)
+        return sign_hmac(s, data, n, sig, sig_len);
+#endif
+    return s->keyed != NULL
+        && EVP_MD_CTX_copy_ex(s->work, s->keyed) == 1
+        && EVP_DigestSignUpdate(s->work, data, n) == 1
+        && EVP_DigestSignFinal(s->work, sig, sig_len) == 1;
+}
+
+
+/* ------------------------------------------------------------------- Lua */
+
+/* Finalizer; works on a zeroed signer and a second time. */
+static int signer_gc(lua_State *L)
+{
+    signer *s = (signer *)luaL_checkudata(L, 1, SIGNER);
+    EVP_MD_CTX_free(s->keyed);
+    EVP_MD_CTX_free(s->work);
+#if KSMS_HAVE_EVP_MAC
+    EVP_MAC_CTX_free(s->mac);
+#endif
+    OPENSSL_cleanse(s, sizeof *s);
+    return 0;
+}
+
+/* A string field of the table at 1; it stays on the stack. */
+static const char *field(lua_State *L, const char *name, size_t *n)
+{
+    lua_getfield(L, 1, name);
+    if (lua_type(L, -1) != LUA_TSTRING)
+        luaL_error(L, "bad argument #1 to 'signer' (field '%s': string "
+                   "expected, got %s)", name, luaL_typename(L, -1));
+    return lua_tolstring(L, -1, n);
+}
+
+static const algorithm *find_algorithm(const char *name)
+{
+    const algorithm *a = algorithms;
+    while (a->name != NULL && strcmp(a->name, name) != 0)
+        a++;
+    return a->name != NULL ? a : NULL;
+}
+
+/* Appends the claim 'name' from the option 'option'; NULL where it won't do. */
+static char *string_claim(lua_State *L, char *p, const char *name,
+                          const char *option)
+{
+    size_t n;
+    const char *s = field(L, option, &n);
+    if (n == 0 || n > KSMS_NAME_MAX || !is_utf8(s, n)) {
+        lua_pushfstring(L, "%s: expected 1 to %d bytes of UTF-8 text",
+                        option, KSMS_NAME_MAX);
+        return NULL;
+    }
+    p = literal(p, name);
+    p = json_escape(p, s, n);
+    return literal(p, "\",");
+}
+
+/* The encoded header, and the claims that never change. */
+static int prepare(lua_State *L, signer *s, const algorithm *a)
+{
+    char header[64], *p = header;
+    p = literal(p, "{\"alg\":\"");
+    p = literal(p, a->name);
+    p = literal(p, "\",\"typ\":\"JWT\"}");
+    s->head_len = b64url(s->token, (unsigned char *)header,
+                         (size_t)(p - header));
+    s->token[s->head_len++] = '.';
+    p = string_claim(L, s->claims, "{\"appId\":\"", "client_id");
+    if (p != NULL)
+        p = string_claim(L, p, "\"sub\":\"", "subject");
+    if (p == NULL)
+        return 0;
+    s->claims_len = (size_t)(p - s->claims);
+    return 1;
+}
+
+/***
+Makes a signer, keyed once.
+@function signer
+@tparam table options `algorithm` ("HS256", "HS512", "RS256", "RS512"),
+  `client_id` and `subject` (strings), `ttl` (seconds, 1 to 3600), `jti`
+  (boolean), and the key: `secret` (the client secret as it stands, for HS)
+  or `private_key` (RSA, PEM, no passphrase, for RS)
+@treturn[1] signer an object with the method `token`
+@treturn[2] nil
+@treturn[2] string which option is wrong and what would be right
+*/
+static int l_signer(lua_State *L)
+{
+    signer *s;
+    const algorithm *a;
+    const char *key, *fault;
+    size_t n;
+    luaL_checktype(L, 1, LUA_TTABLE);
+    lua_settop(L, 1);
+    s = (signer *)ksms_newuserdata(L, sizeof *s);
+    memset(s, 0, sizeof *s);
+    ksms_setclass(L, SIGNER);
+    a = find_algorithm(field(L, "algorithm", &n));
+    if (a == NULL)
+        return luaL_error(L, "bad argument #1 to 'signer' (field 'algorithm': "
+                          "expected HS256, HS512, RS256 or RS512)");
+    lua_getfield(L, 1, "ttl");
+    s->ttl = lua_tonumber(L, -1);
+    if (!(s->ttl >= 1 && s->ttl <= TTL_MAX))
+        return luaL_error(L, "bad argument #1 to 'signer' (field 'ttl': "
+                          "expected 1 to %d)", TTL_MAX);
+    s->ttl = floor(s->ttl);
+    lua_getfield(L, 1, "jti");
+    s->jti = lua_toboolean(L, -1);
+    key = field(L, a->hmac ? "secret" : "private_key", &n);
+    if (!prepare(L, s, a)) {
+        lua_pushnil(L);
+        lua_insert(L, -2);
+        return 2;
+    }
+    if (a->hmac && (n < SECRET_MIN || n > SECRET_MAX)) {
+        lua_pushnil(L);
+        lua_pushfstring(L, "client_secret: expected %d to %d bytes, got %d",
+                        SECRET_MIN, SECRET_MAX, (int)n);
+        return 2;
+    }
+    ERR_set_mark();
+    fault = a->hmac ? key_hmac(s, a, key, n) : key_rsa(s, a, key, n);
+    if (fault != NULL) {
+        push_crypto_error(L, fault);
+        lua_pushnil(L);
+        lua_insert(L, -2);
+        return 2;
+    }
+    ERR_pop_to_mark();
+    lua_settop(L, 2);
+    return 1;
+}
+
+/***
+Signs a token: claims `appId`, `sub`, `iat`, `exp`, and a fresh `jti` where
+the signer was made so. Times are whole seconds (NumericDate, RFC 7519, 2).
+@function signer:token
+@tparam[opt] number now seconds since 1970; the system's clock by default
+@treturn[1] string the compact token
+@treturn[2] nil
+@treturn[2] string what the crypto library said
+*/
+static int signer_token(lua_State *L)
+{
+    signer *s = (signer *)luaL_checkudata(L, 1, SIGNER);
+    double now = floor(luaL_optnumber(L, 2, (lua_Number)time(NULL)));
+    unsigned char sig[SIGNATURE_MAX], id[JTI_BYTES];
+    size_t sig_len;
+    char *p = s->claims + s->claims_len, *t = s->token + s->head_len;
+    luaL_argcheck(L, now >= 0 && now <= 9e12, 2, "no time of this age");
+    if (s->head_len == 0)
+        return luaL_error(L, "this signer was closed");
+    ERR_set_mark();
+    p = integer(literal(p, "\"iat\":"), now);
+    p = integer(literal(p, ",\"exp\":"), now + s->ttl);
+    if (s->jti) {
+        if (RAND_bytes(id, sizeof id) != 1) {
+            lua_pushnil(L);
+            push_crypto_error(L, "no random bytes for the claim jti");
+            return 2;
+        }
+        p = literal(p, ",\"jti\":\"");
+        p = hex(p, id, sizeof id);
+        *p++ = '"';
+    }
+    *p++ = '}';
+    t += b64url(t, (unsigned char *)s->claims, (size_t)(p - s->claims));
+    if (!sign(s, (unsigned char *)s->token, (size_t)(t - s->token), sig,
+              &sig_len)) {
+        lua_pushnil(L);
+        push_crypto_error(L, "the token could not be signed");
+        return 2;
+    }
+    ERR_pop_to_mark();
+    *t++ = '.';
+    t += b64url(t, sig, sig_len);
+    lua_pushlstring(L, s->token, (size_t)(t - s->token));
+    return 1;
+}
+
+/* Leaves "koresms.signer": what it holds is nobody's to print. */
+static int signer_tostring(lua_State *L)
+{
+    lua_pushliteral(L, SIGNER);
+    return 1;
+}
+
+/***
+Makes an identifier of 128 random bits.
+@function random_id
+@treturn string 32 hexadecimal digits
+*/
+static int l_random_id(lua_State *L)
+{
+    unsigned char id[JTI_BYTES];
+    char text[2 * JTI_BYTES];
+    ERR_set_mark();
+    if (RAND_bytes(id, sizeof id) != 1) {
+        push_crypto_error(L, "no random bytes");
+        return lua_error(L);
+    }
+    ERR_pop_to_mark();
+    lua_pushlstring(L, text, (size_t)(hex(text, id, sizeof id) - text));
+    return 1;
+}
+
+void ksms_open_jwt(lua_State *L)
+{
+    static const luaL_Reg methods[] = {
+        {"token", signer_token},
+        {NULL, NULL}
+    };
+    static const luaL_Reg functions[] = {
+        {"signer", l_signer},
+        {"random_id", l_random_id},
+        {NULL, NULL}
+    };
+    ksms_newclass(L, SIGNER, methods, signer_gc);
+    luaL_getmetatable(L, SIGNER);
+    lua_pushcfunction(L, signer_tostring);
+    lua_setfield(L, -2, "__tostring");
+    lua_pop(L, 1);
+    ksms_setfuncs(L, functions);
+}

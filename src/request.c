@@ -1,0 +1,284 @@
+/*
+** request.c - from configuration and numbers to the parts of one POST:
+** origin, path, body, and for transports without an HTTP library the bytes.
+** Nothing here is cleaned up or escaped into shape where it could be refused:
+** a blank, CR, LF or NUL in a URL or header is an injection or a slip.
+*/
+#include <string.h>
+
+#include "koresms.h"
+#include "request.h"
+
+#define is_alpha(c)     (((c) | 32) >= 'a' && ((c) | 32) <= 'z')
+#define is_digit(c)     ((c) >= '0' && (c) <= '9')
+#define is_hex(c)       (is_digit(c) || (((c) | 32) >= 'a' && ((c) | 32) <= 'f'))
+
+/* Labels of a DNS name; '_' stands in names that people use. */
+#define is_host(c)      (is_alpha(c) || is_digit(c) || (c) == '-' \
+                         || (c) == '.' || (c) == '_')
+
+typedef struct origin {
+    const char *scheme;
+    const char *host;           /* without brackets */
+    size_t host_len;
+    int ipv6;
+    long port;
+} origin;
+
+/* Skips 'prefix' in any case of letters. */
+static int skip(const char **s, const char *end, const char *prefix)
+{
+    const char *p = *s;
+    for (; *prefix != '\0'; p++, prefix++) {
+        char c = p < end ? *p : '\0';
+        if (c >= 'A' && c <= 'Z')
+            c = (char)(c + ('a' - 'A'));
+        if (c != *prefix)
+            return 0;
+    }
+    *s = p;
+    return 1;
+}
+
+/* What stands where host and port should have ended. */
+static const char *tail_fault(const char *s, const char *end)
+{
+    switch (*s) {
+    case '/': return "has a path; give scheme, host and port alone";
+    case '?': return "has a query; give scheme, host and port alone";
+    case '#': return "has a fragment; give scheme, host and port alone";
+    case '@': return "has user information; the token authenticates";
+    case ':': return memchr(s + 1, ':', (size_t)(end - s) - 1) != NULL
+                   ? "is a bare IPv6 address; write it in brackets: [::1]"
+                   : "has a second port";
+    default:  return "has a character that no host name has";
+    }
+}
+
+static const char *read_port(const char **s, const char *end, long *port)
+{
+    const char *p = *s;
+    *port = 0;
+    while (p < end && is_digit(*p) && *port <= 65535)
+        *port = *port * 10 + (*p++ - '0');
+    if (p == *s)
+        return "has a colon but no port number after it";
+    if (*port < 1 || *port > 65535)
+        return "has a port out of range; expected 1 to 65535";
+    *s = p;
+    return NULL;
+}
+
+/* NULL, or a static text that completes "the host ...". */
+static const char *read_origin(const char *s, size_t n, origin *o)
+{
+    const char *end = s + n, *fault;
+    memset(o, 0, sizeof *o);
+    if (n > KSMS_NAME_MAX)
+        return "is too long; expected at most 255 bytes";
+    if (memchr(s, '@', n) != NULL)
+        return tail_fault("@", NULL);
+    o->scheme = "https";
+    if (skip(&s, end, "http://"))
+        o->scheme = "http";
+    else if (!skip(&s, end, "https://")) {
+        const char *colon = memchr(s, ':', (size_t)(end - s));
+        if (colon != NULL && end - colon > 2 && memcmp(colon, "://", 3) == 0)
+            return "has a scheme other than https:// or http://";
+    }
+    o->ipv6 = s < end && *s == '[';
+    o->host = s += o->ipv6;
+    if (o->ipv6) {
+        while (s < end && (is_hex(*s) || *s == ':' || *s == '.'))
+            s++;
+        if (s == end || *s != ']')
+            return "has a bracket but no IPv6 address in brackets";
+    } else {
+        while (s < end && is_host(*s))
+            s++;
+    }
+    o->host_len = (size_t)(s - o->host);
+    s += o->ipv6;
+    if (o->host_len == 0)
+        return s == end ? "is empty; give a name such as platform.kore.ai"
+                        : tail_fault(s, end);
+    o->port = o->scheme[4] == 's' ? 443 : 80;
+    if (s < end && *s == ':') {
+        if (memchr(s + 1, ':', (size_t)(end - s) - 1) != NULL)
+            return tail_fault(s, end);
+        s++;
+        if ((fault = read_port(&s, end, &o->port)) != NULL)
+            return fault;
+    }
+    if (s < end && *s == '/' && s + 1 == end)
+        s++;
+    return s == end ? NULL : tail_fault(s, end);
+}
+
+/***
+Reads an origin: scheme (https where none is given), host, port.
+@function origin
+@tparam string text "platform.kore.ai", "https://host:8443", "http://[::1]:80"
+@treturn[1] table `scheme`, `host` (an IPv6 address without brackets), `port`,
+  `authority` (as in a Host header), `origin` (the whole, without a last "/")
+@treturn[2] nil
+@treturn[2] string what is wrong, to be read after the setting's name
+*/
+static int l_origin(lua_State *L)
+{
+    size_t n;
+    const char *s = luaL_checklstring(L, 1, &n);
+    const char *fault;
+    origin o;
+    int usual;
+    fault = read_origin(s, n, &o);
+    if (fault != NULL) {
+        lua_pushnil(L);
+        lua_pushstring(L, fault);
+        return 2;
+    }
+    lua_createtable(L, 0, 5);
+    lua_pushstring(L, o.scheme);
+    lua_setfield(L, -2, "scheme");
+    lua_pushlstring(L, o.host, o.host_len);
+    lua_setfield(L, -2, "host");
+    lua_pushinteger(L, (lua_Integer)o.port);
+    lua_setfield(L, -2, "port");
+    lua_getfield(L, -1, "host");
+    if (o.ipv6) {
+        lua_pushfstring(L, "[%s]", lua_tostring(L, -1));
+        lua_remove(L, -2);
+    }
+    usual = o.port == (o.scheme[4] == 's' ? 443 : 80);
+    if (!usual) {
+        lua_pushfstring(L, "%s:%d", lua_tostring(L, -1), (int)o.port);
+        lua_remove(L, -2);
+    }
+    lua_pushvalue(L, -1);
+    lua_setfield(L, -3, "authority");
+    lua_pushfstring(L, "%s://%s", o.scheme, lua_tostring(L, -1));
+    lua_setfield(L, -3, "origin");
+    lua_pop(L, 1);
+    return 1;
+}
+
+/***
+The request's path for one bot (stream) id, which is percent-encoded.
+@function path
+@tparam string bot_id 1 to 255 bytes, without blanks, controls, "/", "?", "#"
+@treturn[1] string the path
+@treturn[2] nil
+@treturn[2] string what is wrong, to be read after the setting's name
+@see https://docs.kore.ai/ai-for-service/apis/contact-center/send-outbound-sms
+*/
+static int l_path(lua_State *L)
+{
+    static const char digit[] = "0123456789ABCDEF";
+    char text[3 * KSMS_NAME_MAX], *p = text;
+    size_t n, i;
+    const char *s = luaL_checklstring(L, 1, &n);
+    const char *fault = NULL;
+    if (n == 0 || n > KSMS_NAME_MAX)
+        fault = "expected 1 to 255 bytes";
+    else if ((n == 1 && s[0] == '.') || (n == 2 && memcmp(s, "..", 2) == 0))
+        fault = "expected an id such as st-..., not a path";
+    for (i = 0; i < n && fault == NULL; i++) {
+        unsigned char c = (unsigned char)s[i];
+        if (c <= ' ' || c == 0x7F)
+            fault = "has a blank, line end, NUL or other control character";
+        else if (c == '/' || c == '?' || c == '#')
+            fault = "has a '/', '?' or '#'; give the id alone, not an address";
+        else if (is_host(c) || c == '~')
+            *p++ = (char)c;
+        else {
+            *p++ = '%';
+            *p++ = digit[c >> 4];
+            *p++ = digit[c & 15];
+        }
+    }
+    if (fault != NULL) {
+        lua_pushnil(L);
+        lua_pushstring(L, fault);
+        return 2;
+    }
+    lua_pushliteral(L, "/api/public/bot/");
+    lua_pushlstring(L, text, (size_t)(p - text));
+    lua_pushliteral(L, "/outboundsms");
+    lua_concat(L, 3);
+    return 1;
+}
+
+/* An argument that must be an E.164 number by now. */
+static const char *check_number(lua_State *L, int arg, size_t *n)
+{
+    size_t at;
+    const char *s = luaL_checklstring(L, arg, n);
+    const char *fault = ksms_e164_fault(s, *n, &at);
+    if (fault != NULL)
+        luaL_argerror(L, arg, fault);
+    return s;
+}
+
+/***
+The request's body for one message.
+@function body
+@tparam string from the sender, E.164
+@tparam string to the recipient, E.164
+@treturn string the JSON text
+*/
+static int l_body(lua_State *L)
+{
+    char text[64 + 2 * KSMS_E164_MAX], *p = text;
+    size_t from_len, to_len;
+    const char *from = check_number(L, 1, &from_len);
+    const char *to = check_number(L, 2, &to_len);
+    memcpy(p, "{\"fromNo\":\"", 11);
+    memcpy(p += 11, from, from_len);
+    memcpy(p += from_len, "\",\"toNo\":\"", 10);
+    memcpy(p += 10, to, to_len);
+    memcpy(p += to_len, "\"}", 2);
+    lua_pushlstring(L, text, (size_t)(p + 2 - text));
+    return 1;
+}
+
+/***
+The bytes of the whole POST in HTTP/1.1 (RFC 9112).
+@function request
+@tparam string path from `path`
+@tparam string authority from `origin`
+@tparam string token visible ASCII characters only; anything else raises
+@tparam string body from `body`
+@treturn string head and body
+*/
+static int l_request(lua_State *L)
+{
+    size_t n, body_len;
+    const char *path = luaL_checkstring(L, 1);
+    const char *authority = luaL_checkstring(L, 2);
+    const char *token = luaL_checklstring(L, 3, &n);
+    luaL_checklstring(L, 4, &body_len);
+    luaL_argcheck(L, ksms_is_token(token, n), 3,
+                  "a token has visible ASCII characters only");
+    lua_pushfstring(L, "POST %s HTTP/1.1\r\nHost: %s\r\nauth: ", path,
+                    authority);
+    lua_pushvalue(L, 3);
+    lua_pushfstring(L, "\r\nContent-Type: application/json\r\n"
+                    "Accept: application/json\r\n"
+                    "User-Agent: " KSMS_USER_AGENT "\r\n"
+                    "Content-Length: %d\r\n\r\n", (int)body_len);
+    lua_pushvalue(L, 4);
+    lua_concat(L, 4);
+    return 1;
+}
+
+void ksms_open_request(lua_State *L)
+{
+    static const luaL_Reg functions[] = {
+        {"origin", l_origin},
+        {"path", l_path},
+        {"body", l_body},
+        {"request", l_request},
+        {NULL, NULL}
+    };
+    ksms_setfuncs(L, functions);
+}

@@ -1,0 +1,27 @@
+/*
+** request.h - what both transports agree on about the request they send.
+*/
+#ifndef ksms_request_h
+#define ksms_request_h
+
+#include <stddef.h>
+
+#include "koresms.h"
+
+#define KSMS_USER_AGENT     "koresms/" KSMS_VERSION
+
+/*
+** May these bytes stand as the value of the 'auth' header? Visible ASCII
+** only: libcurl writes a header as it is given, line ends included.
+*/
+static inline int ksms_is_token(const char *s, size_t n)
+{
+    const char *end = s + n;
+    for (; s < end; s++) {
+        if (*s < '!' || *s > '~')
+            return 0;
+    }
+    return n > 0;
+}
+
+#endif
