@@ -282,12 +282,17 @@ describe("luarocks make", function()
     check_modules(lib .. "core.so", lib .. "curl.so")
 
     write(tree .. "/send.sh", sending)
-    local interpreters = abi == "5.1" and "lua5.1 luajit" or "lua" .. abi
-    local output = must("cd " .. quote(tree) .. " && ABI=" .. abi .. " INTERPRETERS=" .. quote(interpreters)
-      .. " sh ./send.sh")
+    local interpreters = {}
+    for _, name in ipairs(abi == "5.1" and { "lua5.1", "luajit" } or { "lua" .. abi }) do
+      local _, installed = run("command -v " .. name)
+      if installed then interpreters[#interpreters + 1] = name end
+    end
+    assert.is_true(#interpreters > 0)
+    local output = must("cd " .. quote(tree) .. " && ABI=" .. abi .. " INTERPRETERS="
+      .. quote(table.concat(interpreters, " ")) .. " sh ./send.sh")
     local sent = 0
     for _ in output:gmatch("library\taccepted\t1\n") do sent = sent + 1 end
-    assert.equal(abi == "5.1" and 2 or 1, sent, output)
+    assert.equal(#interpreters, sent, output)
     assert.matches('"outcome":"accepted"', output, 1, true)
   end)
 end)

@@ -18,6 +18,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <netinet/in.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -29,6 +30,7 @@
 
 #include <curl/curl.h>
 
+#include "fork.h"
 #include "head.h"
 #include "koresms.h"
 #include "request.h"
@@ -87,12 +89,15 @@ typedef struct slot {
 
 struct engine {
     CURLM *multi;               /* made at the first use in each process */
-    pid_t pid;                  /* the process that made it */
+    unsigned forks;             /* of the process that made it */
     slot **slots;
     int count, room;
     slot *free, *done, *done_last;
     int flying;
-    int *sockets;               /* open ones, so that a child can close its own */
+    struct {
+        int fd;
+        long port;              /* the local one; 0 until it is known */
+    } *sockets;                 /* the open ones */
     int sockets_count, sockets_room;
     size_t cap;
     long max_idle;
@@ -153,7 +158,8 @@ static curl_socket_t on_open(void *p, curlsocktype purpose,
     fd = socket(a->family, a->socktype | SOCK_CLOEXEC, a->protocol);
     if (fd < 0)
         return CURL_SOCKET_BAD;
-    e->sockets[e->sockets_count++] = fd;
+    e->sockets[e->sockets_count].fd = fd;
+    e->sockets[e->sockets_count++].port = 0;
     return fd;
 }
 
@@ -162,7 +168,7 @@ static int on_close(void *p, curl_socket_t fd)
     engine *e = (engine *)p;
     int i;
     for (i = 0; i < e->sockets_count; i++) {
-        if (e->sockets[i] == fd) {
+        if (e->sockets[i].fd == fd) {
             e->sockets[i] = e->sockets[--e->sockets_count];
             break;
         }
@@ -170,23 +176,44 @@ static int on_close(void *p, curl_socket_t fd)
     return close(fd);
 }
 
+/* The local port of a socket, 0 where it has none. */
+static long local_port(int fd)
+{
+    struct sockaddr_storage a;
+    socklen_t n = sizeof a;
+    if (getsockname(fd, (struct sockaddr *)&a, &n) != 0)
+        return 0;
+    if (a.ss_family == AF_INET)
+        return ntohs(((struct sockaddr_in *)(void *)&a)->sin_port);
+    if (a.ss_family == AF_INET6)
+        return ntohs(((struct sockaddr_in6 *)(void *)&a)->sin6_port);
+    return 0;
+}
+
 /*
 ** Does a kept connection hold bytes, or its end, before we ask anything? A
 ** reply that nobody asked for would be taken for the answer to this request.
+** libcurl tells the local port of the connection it chose, not its socket.
 */
 static int is_unclean(const slot *s)
 {
-    curl_socket_t fd = CURL_SOCKET_BAD;
-    long made = 1;
+    engine *e = s->owner;
+    long made = 0, port = 0;
     char byte;
-    if (s->owner->http2)
+    int i;
+    if (e->http2)
         return 0;               /* frames for other streams are usual there */
     if (curl_easy_getinfo(s->easy, CURLINFO_NUM_CONNECTS, &made) != CURLE_OK
-        || made != 0
-        || curl_easy_getinfo(s->easy, CURLINFO_ACTIVESOCKET, &fd) != CURLE_OK
-        || fd == CURL_SOCKET_BAD)
-        return 0;
-    return recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) >= 0;
+        || curl_easy_getinfo(s->easy, CURLINFO_LOCAL_PORT, &port) != CURLE_OK)
+        return 1;
+    for (i = 0; i < e->sockets_count; i++) {
+        if (e->sockets[i].port == 0)
+            e->sockets[i].port = local_port(e->sockets[i].fd);
+        if (made == 0 && e->sockets[i].port == port
+            && recv(e->sockets[i].fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) >= 0)
+            return 1;
+    }
+    return 0;
 }
 
 #if HAVE_PREREQ
@@ -483,7 +510,7 @@ static void leave_parent(engine *e)
 {
     int i;
     for (i = 0; i < e->sockets_count; i++)
-        (void)close(e->sockets[i]);
+        (void)close(e->sockets[i].fd);
     e->sockets_count = 0;
     e->multi = NULL;
     for (i = 0; i < e->count; i++) {
@@ -500,13 +527,12 @@ static void leave_parent(engine *e)
 /* NULL, or what keeps the engine from being used in this process. */
 static const char *enter(engine *e)
 {
-    pid_t pid = getpid();
-    if (e->multi != NULL && e->pid != pid)
+    if (e->multi != NULL && e->forks != ksms_forks)
         leave_parent(e);
     if (e->multi == NULL) {
         if ((e->multi = curl_multi_init()) == NULL)
             return "libcurl gave no multi handle";
-        e->pid = pid;
+        e->forks = ksms_forks;
     }
     return NULL;
 }
@@ -567,7 +593,7 @@ static void perform(engine *e)
 static void shut(engine *e)
 {
     int i;
-    if (e->multi != NULL && e->pid != getpid())
+    if (e->multi != NULL && e->forks != ksms_forks)
         leave_parent(e);
     for (i = 0; i < e->count; i++) {
         slot *s = e->slots[i];
@@ -865,6 +891,8 @@ KSMS_EXPORT int luaopen_koresms_curl(lua_State *L)
         {NULL, NULL}
     };
     ksms_checkversion(L);
+    if (!ksms_watch_forks())
+        return luaL_error(L, "forks of this process cannot be watched");
     if (curl_global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK)
         return luaL_error(L, "libcurl could not be initialised");
     pin_libcurl();

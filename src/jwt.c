@@ -26,6 +26,7 @@
 #include <openssl/rand.h>
 #include <openssl/rsa.h>
 
+#include "fork.h"
 #include "koresms.h"
 
 #if defined(LIBRESSL_VERSION_NUMBER) || OPENSSL_VERSION_NUMBER < 0x30000000L
@@ -40,7 +41,7 @@
 
 /* The platform's own secrets have 44 characters. What lies outside of this
    is a slip: a variable that holds another thing, or another kind of file. */
-#define SECRET_MIN      4
+#define SECRET_MIN      2
 #define SECRET_MAX      1024
 
 #define RSA_MIN_BITS    2048
@@ -455,6 +456,28 @@ static int l_signer(lua_State *L)
     return 1;
 }
 
+/* Identifiers are drawn by the sheet: one call of the generator serves many. */
+#define SHEET           32
+
+/*
+** Points '*id' at JTI_BYTES fresh random bytes; 0 where there are none. A
+** forked child draws a sheet of its own.
+*/
+static int draw_id(const unsigned char **id)
+{
+    static unsigned char sheet[SHEET][JTI_BYTES];
+    static int left;
+    static unsigned forks;
+    if (left == 0 || forks != ksms_forks) {
+        if (RAND_bytes(&sheet[0][0], sizeof sheet) != 1)
+            return 0;
+        left = SHEET;
+        forks = ksms_forks;
+    }
+    *id = sheet[--left];
+    return 1;
+}
+
 /***
 Signs a token: claims `appId`, `sub`, `iat`, `exp`, and a fresh `jti` where
 the signer was made so. Times are whole seconds (NumericDate, RFC 7519, 2).
@@ -468,7 +491,8 @@ static int signer_token(lua_State *L)
 {
     signer *s = (signer *)luaL_checkudata(L, 1, SIGNER);
     double now = floor(luaL_optnumber(L, 2, (lua_Number)time(NULL)));
-    unsigned char sig[SIGNATURE_MAX], id[JTI_BYTES];
+    unsigned char sig[SIGNATURE_MAX];
+    const unsigned char *id;
     size_t sig_len;
     char *p = s->claims + s->claims_len, *t = s->token + s->head_len;
     luaL_argcheck(L, now >= 0 && now <= 9e12, 2, "no time of this age");
@@ -478,13 +502,13 @@ static int signer_token(lua_State *L)
     p = integer(literal(p, "\"iat\":"), now);
     p = integer(literal(p, ",\"exp\":"), now + s->ttl);
     if (s->jti) {
-        if (RAND_bytes(id, sizeof id) != 1) {
+        if (!draw_id(&id)) {
             lua_pushnil(L);
             push_crypto_error(L, "no random bytes for the claim jti");
             return 2;
         }
         p = literal(p, ",\"jti\":\"");
-        p = hex(p, id, sizeof id);
+        p = hex(p, id, JTI_BYTES);
         *p++ = '"';
     }
     *p++ = '}';
@@ -516,15 +540,15 @@ Makes an identifier of 128 random bits.
 */
 static int l_random_id(lua_State *L)
 {
-    unsigned char id[JTI_BYTES];
+    const unsigned char *id;
     char text[2 * JTI_BYTES];
     ERR_set_mark();
-    if (RAND_bytes(id, sizeof id) != 1) {
+    if (!draw_id(&id)) {
         push_crypto_error(L, "no random bytes");
         return lua_error(L);
     }
     ERR_pop_to_mark();
-    lua_pushlstring(L, text, (size_t)(hex(text, id, sizeof id) - text));
+    lua_pushlstring(L, text, (size_t)(hex(text, id, JTI_BYTES) - text));
     return 1;
 }
 
@@ -539,6 +563,8 @@ void ksms_open_jwt(lua_State *L)
         {"random_id", l_random_id},
         {NULL, NULL}
     };
+    if (!ksms_watch_forks())
+        luaL_error(L, "forks of this process cannot be watched");
     ksms_newclass(L, SIGNER, methods, signer_gc);
     luaL_getmetatable(L, SIGNER);
     lua_pushcfunction(L, signer_tostring);

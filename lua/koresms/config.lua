@@ -46,8 +46,8 @@ end
 
 local function secret(value)
   if value:find("%z") then return "has a NUL byte; is this another kind of file?" end
-  if #value < 4 or #value > 1024 then
-    return ("expected 4 to 1024 bytes, got %d; the platform's secrets have 44"):format(#value)
+  if #value < 2 or #value > 1024 then
+    return ("expected 2 to 1024 bytes, got %d; the platform's secrets have 44"):format(#value)
   end
 end
 

@@ -1,8 +1,9 @@
 --- The command `koresms`: options, help, and the way into each subcommand.
 --
 -- A subcommand is a module koresms.cli.<name> with `summary`, `define(command)` for its
--- options, and `run(arguments)`, which returns the exit status. `lost` is the status where
--- it succeeded and its output could not be written.
+-- options, and `run(arguments)`, which returns the exit status. Optional: `lost`, the status
+-- where it succeeded and its output could not be written; `broken` and `broken_text`, the
+-- status and a warning where it broke off.
 local argparse = require "argparse"
 local config = require "koresms.config"
 local output = require "koresms.cli.output"
@@ -26,16 +27,14 @@ Results go to standard output, everything else to standard error.]]
 
 -- The environment as the settings table knows it.
 local function environment_text()
-  local lines = { "Environment:", "   KORESMS_CONFIG                the file of settings, .json or .lua" }
+  local lines = { "Environment:" }
+  local function add(name, text) lines[#lines + 1] = ("   %-28s %s"):format(name, text) end
   for _, row in ipairs(config.settings) do
-    if row.env then
-      local default = row.default ~= nil and "default " .. tostring(row.default) or ""
-      if row.required then default = "required" end
-      lines[#lines + 1] = (("   %-29s %s"):format(row.env, default):gsub("%s+$", ""))
-    end
+    local default = row.default ~= nil and " (" .. tostring(row.default) .. ")" or ""
+    if row.env then add(row.env, row.help .. (row.required and " (required)" or default)) end
   end
-  lines[#lines + 1] = ""
-  lines[#lines + 1] = "Secrets come from the environment or from files, never from the command line."
+  add("KORESMS_CONFIG", "a file of settings, .json or .lua; the environment comes before it")
+  lines[#lines + 1] = "\nSecrets come from the environment or from files, never from the command line."
   return table.concat(lines, "\n")
 end
 
@@ -78,7 +77,8 @@ local function build()
   local modules = {}
   for _, name in ipairs(subcommands) do
     local module = require("koresms.cli." .. name)
-    local command = parser:command(name):summary(module.summary):epilog(exit_text)
+    local command = parser:command(name):summary(module.summary):epilog(
+      "`koresms --help` lists the exit status and the environment.")
     command.error = fail
     module.define(command)
     modules[name] = module
@@ -106,7 +106,8 @@ function M.main(arguments)
     return problem
   end)
   if not ok then
-    output.complain(interrupted and "interrupted" .. (module.broken_text or "") or status)
+    output.complain(interrupted and "interrupted" or status)
+    if module.broken_text then output.complain(module.broken_text) end
     status = module.broken or interrupted and 130 or 1
   end
   local written, why = io.stdout:flush()

@@ -5,7 +5,6 @@ local mask = require "koresms.mask"
 local M = {}
 
 local json = cjson.new()
-if json.encode_escape_forward_slash then json.encode_escape_forward_slash(false) end
 
 --- The fields of a result in the order in which they are written. Each line has all of them.
 M.result_fields = {
@@ -16,24 +15,25 @@ M.result_fields = {
 --- Exit status of an outcome, from best to worst: of several, the highest counts.
 M.exit_status = { accepted = 0, rejected = 1, not_sent = 1, unknown = 4 }
 
--- lua-cjson writes 14 significant digits, and on Lua 5.3 and later it tells 4002 from
--- 4002.0: neither the last digit nor the Lua version may change what a reader sees.
+-- On Lua 5.3 and later lua-cjson may tell 4002 from 4002.0, and it rounds long numbers:
+-- the Lua version must not change what a reader sees.
 local function number(value)
   if value ~= value or value == math.huge or value == -math.huge then return "null" end
-  if value == math.floor(value) and math.abs(value) < 2 ^ 53 then
+  if value == math.floor(value) and math.abs(value) <= 2 ^ 53 then
     return ("%.0f"):format(value)
   end
-  for digits = 15, 17 do
-    local text = ("%." .. digits .. "g"):format(value)
-    if tonumber(text) == value then return text end
-  end
-  return tostring(value)
+  return ("%.14g"):format(value)
+end
+
+local function unescape(character)
+  return character == "/" and "/" or nil
 end
 
 local function encode(value)
   if value == nil or value == cjson.null then return "null" end
   if type(value) == "number" then return number(value) end
-  return json.encode(value)
+  -- A slash needs no escape, and addresses are easier to read without.
+  return (json.encode(value):gsub("\\(.)", unescape))
 end
 
 --- One JSON object with the named fields of a record in the given order; null where there
@@ -66,7 +66,7 @@ function M.line(result)
   if result.retry_after then
     parts[#parts + 1] = ("again after %g s"):format(result.retry_after)
   end
-  parts[#parts + 1] = "id " .. M.plain(result.id)
+  if result.id then parts[#parts + 1] = "id " .. M.plain(result.id) end
   parts[#parts + 1] = ("%.2f s"):format(result.elapsed or 0)
   return table.concat(parts, "  ")
 end

@@ -3,8 +3,7 @@
 -- It ends on Ctrl-C or SIGTERM, and, where /proc tells, when the process that started it
 -- ends: a script that is killed leaves no sandbox behind. Standard input plays no part,
 -- since a script's background job has an empty or an inherited one.
-local core = require "koresms.core"
-local koresms = require "koresms"
+local curl = require "koresms.transport.curl"
 local output = require "koresms.cli.output"
 
 local M = {}
@@ -41,22 +40,39 @@ started it ends. It needs nginx with ngx_lua.]])
     :description("Refuse a token without jti, and one seen before.")
 end
 
+-- The process that started this one, where /proc tells.
 local function parent()
   local file = io.open("/proc/self/stat")
   local text = file and file:read("*a")
   if file then file:close() end
-  -- The name of the program stands in parentheses and may hold any of them.
+  -- The name of the program stands in parentheses and may hold anything.
   return text and text:match("^.*%) %S (%d+)")
 end
 
--- Nothing in plain Lua waits, but a transport does, without a child process and in a way
--- that Ctrl-C ends.
-local function wait(host)
-  local client = assert(koresms.new())
+-- Plain Lua cannot wait without a child process; a transport can, and Ctrl-C ends it.
+local function wait(box, started_by)
+  local transport = assert(curl.new({ max_idle = 30 }, box.plain))
+  while parent() == started_by do transport:sleep(POLL) end
 end
 
 function M.run(arguments)
   local started_by = parent()
+  local box, text = require("koresms.sandbox").start {
+    port = arguments.port, plain_port = arguments.plain_port,
+    per_minute = arguments.per_minute, enforce_jti = arguments.enforce_jti,
+  }
+  if not box then
+    output.complain(text)
+    return 1
+  end
+  io.stdout:write(box:exports())
+  io.stdout:flush()
+  output.complain("sandbox on " .. box.host .. " and " .. box.plain .. "; export the lines above, and "
+    .. "`koresms send --to +911234567890`. Ctrl-C or SIGTERM stops it")
+  local ok, problem = pcall(wait, box, started_by)
+  box:stop()
+  if not ok and not tostring(problem):find("interrupted!", 1, true) then error(problem, 0) end
+  return 0
 end
 
 return M

@@ -10,7 +10,7 @@ M.summary = "Send one message."
 
 -- Broken off in the middle, or with its result unread, the message may have been sent.
 M.broken, M.lost = output.exit_status.unknown, output.exit_status.unknown
-M.broken_text = ": the message may have been sent; it is not repeated"
+M.broken_text = "the message may have been sent; it is not repeated"
 
 function M.define(command)
   command:description(M.summary .. " Its text is that of the experience flow to which the sender is attached.")

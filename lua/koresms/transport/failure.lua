@@ -57,4 +57,65 @@ function M.from_curl(code, starts, phase, refused, late)
   return M.curl[code] or (phase == "proxy" and "proxy") or "connect"
 end
 
+local LATER = "send from a rewrite, access or content handler or a timer; in other phases "
+  .. "use koresms.later, or ngx.timer.at"
+local RESOLVER = "set the directive `resolver` to the address of a name server; nginx does "
+  .. "not read the hosts file"
+local TRUST = "lua_ssl_trusted_certificate names the file of the authorities to trust, "
+  .. "lua_ssl_verify_depth (1 where it is not set) how long their chain may be"
+local NAMES = "the certificate has to name the host as it stands in the setting `host`; "
+  .. "nginx compares names, not IP addresses"
+local VALIDITY = "look at the server's certificate and at the clock of this machine"
+local HANDSHAKE = "nginx's error log has the reason; lua_ssl_protocols, lua_ssl_ciphers, or "
+  .. "client_cert and client_key may be what is missing"
+local PAIR = "client_key has to belong to client_cert"
+
+--- What cosockets and the kernel say: a pattern, the failure, and where they matter the phase
+-- ("context", "connect", "proxy", "handshake", "send" or "receive") and an advice. The first
+-- row that fits counts; the last rows of a phase take what is left.
+M.cosocket = {
+  { "API disabled in", "context", advice = LATER },
+  { "no request found", "context", advice = LATER },
+  { "no ctx found", "context", advice = LATER },
+  { "", "context", phase = "context" },
+
+  { "no resolver defined", "dns", advice = RESOLVER },
+  { "could not be resolved", "dns" },
+  { "failed to start the resolver", "dns" },
+  { "failed to parse host name", "dns" },
+  { "", "connect", phase = "connect" },
+
+  { "", "proxy", phase = "proxy" },
+
+  { "certificate chain too long", "tls", phase = "handshake", advice = TRUST },
+  { "self.signed certificate", "tls", phase = "handshake", advice = TRUST },
+  { "issuer certificate", "tls", phase = "handshake", advice = TRUST },
+  { "verify the first certificate", "tls", phase = "handshake", advice = TRUST },
+  { "certificate host mismatch", "tls", phase = "handshake", advice = NAMES },
+  { "certificate has expired", "tls", phase = "handshake", advice = VALIDITY },
+  { "certificate is not yet valid", "tls", phase = "handshake", advice = VALIDITY },
+  { "client private key", "tls", phase = "handshake", advice = PAIR },
+  { "handshake failed", "tls", phase = "handshake", advice = HANDSHAKE },
+  { "^timeout$", "connect", phase = "handshake" },
+  { "", "tls", phase = "handshake" },
+
+  { "^timeout$", "timeout" },
+  { "", "connection_lost" },
+}
+
+--- Names a failure of a cosocket.
+-- @tparam string text as ngx_lua gave it
+-- @tparam string phase in which it was said
+-- @treturn string
+-- @treturn string the text, with an advice where there is one
+function M.from_cosocket(text, phase)
+  -- ngx_lua puts a number of OpenSSL's before some texts, at times one of an older failure.
+  text = text:gsub("^%d+: ", "")
+  for _, row in ipairs(M.cosocket) do
+    if (not row.phase or row.phase == phase) and text:find(row[1]) then
+      return row[2], row.advice and text .. " (" .. row.advice .. ")" or text
+    end
+  end
+end
+
 return M

@@ -56,7 +56,8 @@ class Certs:
 
     def files(self):
         self.make()
-        return {name: self.path(name) for name in sorted(os.listdir(self.dir))}
+        return {name: self.path(name) for name in sorted(os.listdir(self.dir))
+                if name.endswith((".pem", ".key"))}
 
     # Everything below runs once, under the lock.
 

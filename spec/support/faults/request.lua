@@ -81,10 +81,9 @@ add("processed", 1, "close_delimited_cut",
   after_reading(step.respond { framing = "close" }, step.close { notify = false }),
   { answers = true, either = true })
 
-add("processed", 1, "processed_half_close", after_reading(step.half_close(), step.stall()),
-  { stalls = true })
+add("processed", 1, "processed_half_close", after_reading(step.half_close(), step.stall()))
 add("processed", 1, "half_close_processed",
-  { step.half_close(), step.read_request(), step.stall() }, { either = true, stalls = true })
+  { step.half_close(), step.read_request(), step.stall() }, { either = true })
 add("processed", 1, "answer_then_reset", after_reading(step.respond(), step.reset()),
   { answers = true, either = true })
 add("processed", 1, "answer_late", after_reading(step.stall { seconds = 0.1 },

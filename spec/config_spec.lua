@@ -1,0 +1,292 @@
+local cjson = require("cjson").new()
+local config = require "koresms.config"
+local koresms = require "koresms"
+local run = require "spec.support.run"
+
+local interpreter = arg and arg[-1] and arg[-1]:find("lua") and arg[-1]
+  or rawget(_G, "jit") and "luajit" or "lua" .. _VERSION:match("%d.%d")
+
+local function base(changes)
+  local o = { host = "platform.kore.ai", bot_id = "st-1", client_id = "cs-1",
+    client_secret = "MARKED-SECRET" }
+  for name, value in pairs(changes or {}) do o[name] = value end
+  return o
+end
+
+-- What another process makes of these variables and options.
+local function load_with(variables, options)
+  local words = { "env -i PATH=\"$PATH\" LUA_PATH=" .. run.quote(package.path)
+    .. " LUA_CPATH=" .. run.quote(package.cpath) }
+  for name, value in pairs(variables) do
+    words[#words + 1] = name .. "=" .. run.quote(value)
+  end
+  words[#words + 1] = interpreter .. " spec/support/load_config.lua "
+    .. run.quote(cjson.encode(options or {})) .. " 2>&1"
+  local text = run.output(table.concat(words, " "))
+  local ok, value = pcall(cjson.decode, text)
+  assert(ok, text)
+  return value
+end
+
+local required = { KORESMS_HOST = "platform.kore.ai", KORESMS_BOT_ID = "st-1",
+  KORESMS_CLIENT_ID = "cs-1", KORESMS_CLIENT_SECRET = "MARKED-SECRET" }
+
+local function with(changes)
+  local variables = {}
+  for name, value in pairs(required) do variables[name] = value end
+  for name, value in pairs(changes) do variables[name] = value or nil end
+  return variables
+end
+
+describe("config", function()
+  local directory
+  setup(function() directory = run.directory() end)
+  teardown(run.clean)
+
+  local function file(name, text) return run.write(directory .. "/" .. name, text) end
+
+  local function refused(options, ...)
+    local client, text, code = koresms.new(options)
+    assert.is_nil(client)
+    assert.equal("config", code)
+    assert.is_nil(text:find("MARKED", 1, true), text)
+    for _, wanted in ipairs({ ... }) do assert.truthy(text:find(wanted, 1, true), text) end
+  end
+
+  it("has the defaults of the documentation", function()
+    local s = assert(config.load(base()))
+    local defaults = { algorithm = "HS256", subject = "koresms", token_ttl = 300, jti = false,
+      timeout = 10, connect_timeout = 5, retries = 2, per_minute = 60, per_hour = false,
+      max_idle = 30, http_version = "1.1", allow_http = false }
+    for name, value in pairs(defaults) do assert.equal(value, s[name], name) end
+    for _, row in ipairs(config.settings) do
+      assert.equal(defaults[row.name], row.default, row.name)
+      assert.truthy(row.help, row.name)
+    end
+  end)
+
+  it("copies the options on entry", function()
+    local o = base { timeout = 3 }
+    local client = assert(koresms.new(o))
+    o.timeout, o.host = 99, "elsewhere"
+    assert.equal(3, client.settings.timeout)
+    assert.equal("platform.kore.ai", client.settings.host)
+    client:close()
+  end)
+
+  describe("raises at the caller's line for", function()
+    local cases = {
+      { "an unknown option", { colour = 1 }, "unknown option 'colour'" },
+      { "a near miss", { timout = 1 }, "did you mean 'timeout'" },
+      { "the platform's own name", { botId = "x" }, "did you mean 'bot_id'" },
+      { "text for a number", { timeout = "10" }, "option 'timeout': number expected, got string" },
+      { "a number for text", { from = 19876543210 }, "option 'from': string expected, got number" },
+      { "text for a boolean", { jti = "true" }, "option 'jti': boolean expected, got string" },
+      { "text for a limit", { per_minute = "60" }, "number or false expected, got string" },
+      { "text for a listener", { on_event = "print" }, "function expected, got string" },
+      { "a table for a token", { token = {} }, "string or function expected, got table" },
+    }
+    for _, case in ipairs(cases) do
+      it(case[1], function()
+        local ok, text = pcall(function() koresms.new(base(case[2])) end)
+        assert.is_false(ok)
+        assert.truthy(text:find(case[3], 1, true), text)
+        assert.truthy(text:find("config_spec.lua:%d+:"), text)
+      end)
+    end
+
+    it("what is no table, and one argument too many", function()
+      for _, f in ipairs({ function() koresms.new("host") end,
+        function() koresms.new(base(), 1) end }) do
+        local ok, text = pcall(f)
+        assert.is_false(ok)
+        assert.truthy(text:find("config_spec.lua:%d+: bad argument #%d to 'new'"), text)
+      end
+    end)
+  end)
+
+  describe("returns, naming setting and source, for", function()
+    local cases = {
+      { "no host", { host = "" }, "option 'host'", "empty" },
+      { "a host with a path", { host = "h.example/api" }, "option 'host'", "path" },
+      { "a host with a query", { host = "h.example?x" }, "option 'host'", "query" },
+      { "user information", { host = "https://u:MARKED@h.example" }, "option 'host'", "user" },
+      { "a port out of range", { host = "h.example:65536" }, "option 'host'", "port" },
+      { "port 0", { host = "h.example:0" }, "option 'host'", "port" },
+      { "a bare IPv6 address", { host = "fe80::1" }, "option 'host'", "brackets" },
+      { "another scheme", { host = "ftp://h.example" }, "option 'host'", "scheme" },
+      { "a line end in the host", { host = "h.example\r\nX: y" }, "option 'host'" },
+      { "NUL in the host", { host = "h.example\0" }, "option 'host'" },
+      { "http to another host", { host = "http://h.example" }, "option 'host'", "allow_http" },
+      { "http to a name like loopback", { host = "http://127.0.0.1.example" }, "allow_http" },
+      { "a path as bot id", { bot_id = "../admin" }, "option 'bot_id'" },
+      { "dots as bot id", { bot_id = ".." }, "option 'bot_id'" },
+      { "a line end in the bot id", { bot_id = "st-1\r\n" }, "option 'bot_id'", "line end" },
+      { "an empty secret", { client_secret = "" }, "option 'client_secret'", "empty" },
+      { "a secret with NUL", { client_secret = "MARKED\0" }, "option 'client_secret'", "NUL" },
+      { "a secret of one byte", { client_secret = "x" }, "option 'client_secret'" },
+      { "a secret of 4 KB", { client_secret = ("x"):rep(4096) }, "option 'client_secret'" },
+      { "a token with a line end", { token = "MARKED\r\nX: y" }, "option 'token'" },
+      { "an unknown algorithm", { algorithm = "none" }, "option 'algorithm'", "RS512" },
+      { "a sender that is no number", { from = "KORE" }, "option 'from'", "E.164" },
+      { "a negative timeout", { timeout = -1 }, "option 'timeout'" },
+      { "no time at all", { timeout = 0 }, "option 'timeout'" },
+      { "an endless timeout", { timeout = math.huge }, "option 'timeout'", "finite" },
+      { "no number", { connect_timeout = 0 / 0 }, "option 'connect_timeout'" },
+      { "half a repeat", { retries = 1.5 }, "option 'retries'", "whole" },
+      { "a limit of true", { per_minute = true }, "option 'per_minute'", "false" },
+      { "a limit of 0", { per_hour = 0 }, "option 'per_hour'" },
+      { "a lifetime over an hour", { token_ttl = 3601 }, "option 'token_ttl'" },
+      { "an unknown HTTP version", { http_version = "3" }, "option 'http_version'" },
+      { "a CA file that is missing", { ca_file = "/nowhere/ca.pem" }, "option 'ca_file'", "/nowhere" },
+      { "a CA file that is a directory", { ca_file = "/" }, "option 'ca_file'" },
+      { "a key without certificate", { client_key = "/dev/null" }, "client_cert" },
+      { "a proxy that is no address", { proxy = "proxy.example" }, "option 'proxy'", "http://" },
+      { "a line end in the proxy", { proxy = "http://p\r\n" }, "option 'proxy'" },
+      { "RS256 without a key", { algorithm = "RS256" }, "private_key_file" },
+      { "a key file that is none", { algorithm = "RS256", private_key_file = "/dev/null" },
+        "private_key_file" },
+      { "two sources of the secret", { client_secret_file = "/dev/null" }, "client_secret_file" },
+    }
+    for _, case in ipairs(cases) do
+      it(case[1], function() refused(base(case[2]), case[3], case[4]) end)
+    end
+
+    for _, name in ipairs({ "host", "bot_id", "client_id", "client_secret" }) do
+      it("a missing " .. name, function()
+        local o = base()
+        o[name] = nil
+        refused(o, name .. " is required", "KORESMS_" .. name:upper())
+      end)
+    end
+  end)
+
+  it("takes what is allowed", function()
+    for _, change in ipairs({ { host = "https://h.example/" }, { host = "HTTPS://H.example:1" },
+      { host = "http://127.0.0.1:8080" }, { host = "http://[::1]:80" }, { host = "http://localhost" },
+      { host = "http://h.example", allow_http = true }, { per_minute = false },
+      { timeout = 0.25 }, { retries = 0 }, { max_idle = 0 }, { http_version = "2" },
+      { proxy = "http://user:pass@proxy.example:3128" }, { bot_id = "st-é" } }) do
+      local client, text = koresms.new(base(change))
+      assert(client, text)
+      client:close()
+    end
+  end)
+
+  it("wants no client id where a token is given", function()
+    local s = assert(config.load { host = "h.example", bot_id = "st-1", token = "a.b.c" })
+    assert.equal("a.b.c", s.token)
+  end)
+
+  describe("from the environment", function()
+    it("reads every type", function()
+      local got = load_with(with { KORESMS_TIMEOUT = "2.5", KORESMS_JTI = "true",
+        KORESMS_PER_MINUTE = "false", KORESMS_PER_HOUR = "100", KORESMS_FROM = "+19876543210" })
+      assert.is_nil(got.text)
+      assert.equal(2.5, got.values.timeout)
+      assert.is_true(got.values.jti)
+      assert.is_false(got.values.per_minute)
+      assert.equal(100, got.values.per_hour)
+      assert.equal("KORESMS_FROM", got.where.from)
+    end)
+
+    it("comes after the options", function()
+      local got = load_with(with { KORESMS_TIMEOUT = "2" }, { timeout = 3 })
+      assert.equal(3, got.values.timeout)
+    end)
+
+    local cases = {
+      { { KORESMS_TIMEOUT = "soon" }, "KORESMS_TIMEOUT: expected a number" },
+      { { KORESMS_TIMEOUT = "0x10" }, "KORESMS_TIMEOUT: expected a number" },
+      { { KORESMS_TIMEOUT = "inf" }, "KORESMS_TIMEOUT: expected a number" },
+      { { KORESMS_JTI = "maybe" }, "KORESMS_JTI: expected true or false" },
+      { { KORESMS_PER_MINUTE = "many" }, "KORESMS_PER_MINUTE: expected a number or false" },
+      { { KORESMS_HOST = "h/p" }, "KORESMS_HOST: has a path" },
+      { { KORESMS_CLIENT_SECRET = "" }, "KORESMS_CLIENT_SECRET is set, but empty" },
+      { { KORESMS_HOST = false }, "KORESMS_HOST" },
+      { { KORESMS_CONFIG = "/nowhere.json" }, "KORESMS_CONFIG: /nowhere.json" },
+      { { KORESMS_CONFIG = "/nowhere" }, ".json or .lua" },
+    }
+    for _, case in ipairs(cases) do
+      it("names " .. case[2], function()
+        local got = load_with(with(case[1]))
+        assert.equal("config", got.code)
+        assert.truthy(got.text:find(case[2], 1, true), got.text)
+        assert.is_nil(got.text:find("MARKED", 1, true))
+      end)
+    end
+  end)
+
+  describe("from a file", function()
+    it("reads JSON and Lua, after the environment", function()
+      local json = file("good.json",
+        '{"timeout": 4, "per_minute": false, "jti": true, "subject": "file"}')
+      local lua = file("good.lua",
+        '-- settings\nreturn { timeout = 2 * 2, per_minute = false, jti = true, subject = "file" }')
+      for _, name in ipairs({ json, lua }) do
+        local got = load_with(with { KORESMS_CONFIG = name, KORESMS_SUBJECT = "variable" })
+        assert.is_nil(got.text)
+        assert.equal(4, got.values.timeout)
+        assert.is_false(got.values.per_minute)
+        assert.is_true(got.values.jti)
+        assert.equal("variable", got.values.subject)
+        assert.truthy(got.where.timeout:find(name, 1, true))
+      end
+    end)
+
+    local bad = {
+      { "half.json", '{"timeout": 4,\n "client_secret": "MARKED', "line 2" },
+      { "array.json", '["MARKED"]', "expected an object" },
+      { "scalar.json", '"MARKED"', "got a string" },
+      { "null.json", '{"timeout": null}', "timeout: expected a number, got null" },
+      { "type.json", '{"timeout": "MARKED"}', "timeout: expected a number, got string" },
+      { "unknown.json", '{"timout": 4}', "unknown setting 'timout' (did you mean 'timeout'?)" },
+      { "platform.json", '{"fromNo": "+12345678"}', "did you mean 'from'" },
+      { "code.json", '{"on_event": "x"}', "in code only" },
+      { "value.json", '{"timeout": -4}', "setting 'timeout': expected a number from" },
+      { "nan.json", '{"timeout": NaN}', "is not JSON" },
+      { "empty.json", "", "is not JSON" },
+      { "syntax.lua", 'return {\n client_secret = "MARKED\n}', "syntax error at line 2" },
+      { "none.lua", "local x = 1", "got a nil" },
+      { "world.lua", "return { subject = os.getenv('HOME') }", "empty environment" },
+      { "bytecode.lua", string.dump(function() return {} end), "compiled" },
+      { "config.txt", "timeout=4", ".json or .lua" },
+    }
+    for _, case in ipairs(bad) do
+      it("refuses " .. case[1], function()
+        local name = file(case[1], case[2])
+        local got = load_with(with { KORESMS_CONFIG = name })
+        assert.equal("config", got.code)
+        assert.truthy(got.text:find(name, 1, true), got.text)
+        assert.truthy(got.text:find(case[3], 1, true), got.text)
+        assert.is_nil(got.text:find("MARKED", 1, true), got.text)
+      end)
+    end
+
+    it("refuses a directory and a file of more than 1 MiB", function()
+      os.execute("mkdir " .. directory .. "/dir.json")
+      local got = load_with(with { KORESMS_CONFIG = directory .. "/dir.json" })
+      assert.truthy(got.text:find("dir.json", 1, true), got.text)
+      got = load_with(with { KORESMS_CONFIG = file("big.json", (" "):rep(1024 * 1024 + 1)) })
+      assert.truthy(got.text:find("1 MiB", 1, true), got.text)
+    end)
+
+    it("takes a secret from a file of its own, without the last line end", function()
+      local name = file("secret", "MARKED-SECRET\n")
+      local s = assert(config.load { host = "h.example", bot_id = "st-1", client_id = "cs-1",
+        client_secret_file = name })
+      assert.equal("MARKED-SECRET", s.client_secret)
+      refused({ host = "h.example", bot_id = "st-1", client_id = "cs-1",
+        client_secret_file = file("empty", "\n") }, "client_secret_file", "got 0")
+    end)
+
+    it("prefers the credential of the source that comes first", function()
+      local name = file("secret2", "FROM-FILE")
+      local got = load_with(with { KORESMS_TOKEN = "env.to.ken" }, { client_secret = "option" })
+      assert.equal("option", got.values.client_secret)
+      assert.is_nil(got.values.token)
+      got = load_with(with {}, { client_secret_file = name })
+      assert.equal("FROM-FILE", got.values.client_secret)
+    end)
+  end)
+end)

@@ -1,0 +1,103 @@
+local pacer = require "koresms.pacer"
+
+-- A clock and a source of numbers of our own: a run can be repeated by its seed.
+local function generator(seed)
+  local state = seed
+  return function(n)
+    state = (state * 16807) % 2147483647
+    return state / 2147483647 * n
+  end
+end
+
+-- The largest number of times in any rolling window.
+local function most_in_any(times, span)
+  local first, most = 1, 0
+  for i = 1, #times do
+    while times[i] - times[first] >= span do first = first + 1 end
+    most = math.max(most, i - first + 1)
+  end
+  return most
+end
+
+describe("pacer", function()
+  it("gives the limit at once, then makes the next one wait for the first to leave", function()
+    local p = pacer.new(3, false)
+    for _ = 1, 3 do assert.equal(0, p:take(1000)) end
+    local wait = p:take(1000)
+    assert.truthy(wait >= 60 and wait <= 60.6 + 1e-6, wait)
+    assert.truthy(p:take(1000 + wait - 0.01) > 0)
+    assert.equal(0, p:take(1000 + wait + 1e-6))
+  end)
+
+  it("does nothing where both limits are off", function()
+    local p = pacer.new(false, false)
+    for i = 1, 100000 do assert.equal(0, p:take(i * 1e-9)) end
+  end)
+
+  it("takes from both windows or from none", function()
+    local p = pacer.new(10, 15)
+    local now, taken = 0, 0
+    while taken < 10 do assert.equal(0, p:take(now)); taken = taken + 1 end
+    now = now + p:take(now) + 1e-6
+    for _ = 1, 5 do assert.equal(0, p:take(now)) end
+    assert.truthy(p:take(now) > 3000)
+    -- The refused ones spent nothing of the minute's window.
+    assert.equal(5, p.windows[1].total)
+  end)
+
+  it("pauses, and a shorter pause does not end a longer one", function()
+    local p = pacer.new(false, false)
+    p:pause(100, 50)
+    p:pause(101, 3)
+    assert.equal(49, p:take(101))
+    assert.equal(0, p:take(150))
+  end)
+
+  it("forgets old permits, however long nothing was sent", function()
+    local p = pacer.new(1000, 1000)
+    for i = 1, 1000 do assert.equal(0, p:take(i / 1000)) end
+    for _ = 1, 1000 do assert.equal(0, p:take(1e6)) end
+    assert.truthy(p:take(1e6) > 0)
+  end)
+
+  local seed = tonumber(os.getenv("SEED")) or os.time() % 1000000 + 1
+
+  it("stays under each limit in any rolling window and uses 98 % of it; seed " .. seed, function()
+    local random = generator(seed)
+    for _ = 1, 12 do
+      local minute = math.floor(random(300)) + 1
+      local hour = random(1) < 0.5 and math.floor(random(minute * 60)) + 1 or false
+      local p = pacer.new(minute, hour)
+      local begin = random(1e6)
+      local now, times = begin, {}
+      local span = hour and 8 * 3600 or 1200
+      while now < begin + span do
+        local wait = p:take(now)
+        if wait == 0 then
+          times[#times + 1] = now
+          if random(1) < 0.1 then now = now + random(0.05) end
+        else
+          now = now + wait + 1e-6
+        end
+      end
+      local what = ("seed %d, %d a minute, %s an hour"):format(seed, minute, tostring(hour))
+      assert.truthy(most_in_any(times, 60) <= minute, what)
+      if hour then assert.truthy(most_in_any(times, 3600) <= hour, what) end
+      local rate = math.min(minute / 60, hour and hour / 3600 or math.huge)
+      assert.truthy(#times >= 0.98 * math.floor(span * rate), what .. ": " .. #times)
+    end
+  end)
+
+  it("spends without pressure never more than the limit either; seed " .. seed, function()
+    local random = generator(seed + 1)
+    for _ = 1, 20 do
+      local limit = math.floor(random(50)) + 1
+      local p, now, times = pacer.new(limit, false), random(1000), {}
+      for _ = 1, 3000 do
+        now = now + random(120 / limit)
+        if p:take(now) == 0 then times[#times + 1] = now end
+      end
+      assert.truthy(most_in_any(times, 60) <= limit, seed)
+    end
+  end)
+end)
