@@ -18,5 +18,6 @@ files["lua/resty/"] = { std = "ngx_lua" }
 files["sandbox/"] = { std = "+ngx_lua" }
 files["bin/koresms"] = { std = "min" }
 files["spec/"] = { std = "+busted" }
+files["spec/support/worker_jobs.lua"] = { std = "ngx_lua" }
 files["*.rockspec"] = { std = "rockspec" }
 files[".busted"] = { std = "min" }

@@ -130,7 +130,7 @@ specs: all
 lint: lint-lua lint-gcc lint-clang lint-cppcheck
 
 lint-lua:
-	luacheck --quiet . .busted bin/koresms
+	luacheck --quiet --no-color . .busted bin/koresms
 
 # -O2, because some warnings come from the optimiser only.
 lint-gcc lint-clang: lint-%:
@@ -145,13 +145,14 @@ lint-c:
 	@echo "$(CC), Lua $(LUA_VERSION): $(words $(SOURCES)) files"
 	@for f in $(SOURCES); do $(COMPILE) -O2 -c -o /dev/null $$f || exit 1; done
 
+# cppcheck reads no header of the system: what the sources ask of those is answered here.
 lint-cppcheck:
 	cppcheck --quiet --error-exitcode=1 --std=c99 --enable=warning,performance,portability \
-	  --inline-suppr --suppress=missingIncludeSystem '-D__has_include(x)=1' -Isrc $(SOURCES)
+	  --inline-suppr --suppress=missingIncludeSystem '-D__has_include(x)=1' \
+	  -DLIBCURL_VERSION_NUM=0x080000 -DOPENSSL_VERSION_NUMBER=0x30000000L -Isrc $(SOURCES)
 
 bench: all
-	@if [ -f bench/run.sh ]; then LUA=$(LUA) BUILD=$(OUT) sh bench/run.sh; \
-	else echo 'there is no bench/run.sh' >&2; exit 1; fi
+	@LUA=$(LUA) BUILD=$(OUT) bench/run.sh
 
 docs:
 	ldoc --dir $(BUILD)/docs --project koresms --title koresms lua/koresms

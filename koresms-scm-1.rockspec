@@ -61,9 +61,11 @@ build = {
     ["koresms.sandbox.store"] = "sandbox/store.lua",
     ["koresms.sandbox.token"] = "sandbox/token.lua",
     ["koresms.sources"] = "lua/koresms/sources.lua",
+    ["koresms.stream"] = "lua/koresms/stream.lua",
     ["koresms.transport.cosocket"] = "lua/koresms/transport/cosocket.lua",
     ["koresms.transport.curl"] = "lua/koresms/transport/curl.lua",
     ["koresms.transport.failure"] = "lua/koresms/transport/failure.lua",
+    ["koresms.transport.peer"] = "lua/koresms/transport/peer.lua",
     ["koresms.verdict"] = "lua/koresms/verdict.lua",
   },
   install = {

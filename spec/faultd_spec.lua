@@ -38,12 +38,15 @@ describe("the fault bench", function()
   end
 
   -- Runs scenarios at once, each on its own listener: the tries and the counts.
-  local function play_all(cases)
+  local function play_all(cases, tls)
     local tries, servers = {}, {}
+    local ca = tls and bench:certs()["ca.pem"]
     for i, case in ipairs(cases) do
-      servers[i] = bench:listen { connections = { faults.script(case.row, case.arg) } }
+      servers[i] = bench:listen {
+        connections = { faults.script(case.row, case.arg) }, tls = tls,
+      }
       tries[i] = {
-        port = servers[i].port, to = numbers_of(case.row),
+        port = servers[i].port, to = numbers_of(case.row), ca = ca,
         timeout = case.row.stalls and 0.05 or 0.3,
       }
     end
@@ -149,10 +152,9 @@ describe("the fault bench", function()
       end
     end
 
-    it("of HTTP/1.1 processes and answers as its row says", function()
-      assert.is_true(#cases > 250)
-      for i, result in ipairs(play_all(cases)) do
-        local row = cases[i].row
+    local function as_told(chosen, tls)
+      for i, result in ipairs(play_all(chosen, tls)) do
+        local row = chosen[i].row
         local stats, last = result.stats, result.replies[#result.replies]
         assert(stats.settled, row.name .. " did not settle")
         if row.either then
@@ -167,6 +169,34 @@ describe("the fault bench", function()
         if row.stalls and not row.either then
           assert.equal("timeout", result["end"], row.name)
         end
+      end
+    end
+
+    it("of HTTP/1.1 processes and answers as its row says", function()
+      assert.is_true(#cases > 250)
+      as_told(cases)
+    end)
+
+    it("does so over TLS as well", function()
+      local chosen = {}
+      for _, case in ipairs(cases) do
+        local group = case.row.group
+        if (group == "early" or group == "processed" or group == "kept")
+          and not case.row.name:find("^accept_") then
+          chosen[#chosen + 1] = case
+        end
+      end
+      as_told(chosen, {})
+      local swept = {}
+      for k = 0, #faults.OK_REPLY - 1, 10 do
+        swept[#swept + 1] = { row = faults.named.answer_k_close, arg = { k = k } }
+        swept[#swept + 1] = { row = faults.named.next_read_k_reset, arg = { k = k } }
+      end
+      for i, result in ipairs(play_all(swept, {})) do
+        local last = result.replies[#result.replies]
+        assert.equal(1, result.stats.processed)
+        assert.equal(swept[i].row.kept and 0 or swept[i].arg.k, last.bytes)
+        assert.equal("TLSv1.3", result.stats.connections[1].tls)
       end
     end)
 
@@ -183,7 +213,7 @@ describe("the fault bench", function()
     end
 
     for _, ending in ipairs { "close", "reset", "stall" } do
-      local step = ending == "stall" and 7 or 1
+      local step = ending == "stall" and 29 or 1
       local left = ({ close = "eof", reset = "reset", stall = "timeout" })[ending]
 
       it("reads k bytes and processes nothing: " .. ending, function()
@@ -243,7 +273,7 @@ describe("the fault bench", function()
       options = options .. " --cert " .. files[row.client_cert] .. " --key "
         .. files[row.client_key]
     end
-    if row.stalls then options = options .. " --max-time 0.2" end
+    if row.stalls then options = options .. " --max-time 0.1" end
     return options
   end
 
@@ -340,8 +370,8 @@ describe("the fault bench", function()
       local faults = require "spec.support.faults"
       local bench = faults.start()
       local server = bench:listen { host = "::1", tls = {} }
-      local dns = bench:dns { port = 53, names = {
-        ["kore.test"] = { A = { "127.0.0.1" }, AAAA = { "::1" } },
+      bench:dns { port = 53, names = {
+        ["kore.test"] = { A = { "127.0.0.1", "127.0.0.2" }, AAAA = { "::1" } },
         ["six.kore.test"] = { AAAA = { "::1" } },
       } }
       local function expect(host, code)
@@ -350,7 +380,7 @@ describe("the fault bench", function()
           .. "/api/public/bot/st/outboundsms; test $? = " .. code)
         assert(ok == true or ok == 0, host .. " does not end with " .. code)
       end
-      expect("kore.test", 0)            -- its first address is dead
+      expect("kore.test", 0)            -- the IPv4 addresses are dead
       expect("six.kore.test", 0)
       expect("none.kore.test", 6)
       expect("localhost", 0)

@@ -22,25 +22,24 @@ end
 describe("pacer", function()
   it("gives the limit at once, then makes the next one wait for the first to leave", function()
     local p = pacer.new(3, false)
-    for _ = 1, 3 do assert.equal(0, p:take(1000)) end
-    local wait = p:take(1000)
-    assert.truthy(wait >= 60 and wait <= 60.6 + 1e-6, wait)
-    assert.truthy(p:take(1000 + wait - 0.01) > 0)
-    assert.equal(0, p:take(1000 + wait + 1e-6))
+    for _ = 1, 3 do assert.is_nil(p:take(1000)) end
+    local when = p:take(1000)
+    assert.truthy(when >= 1060.1 and when <= 1060.1 + 0.06 + 1e-6, when)
+    assert.equal(when, p:take(when - 0.01))
+    assert.is_nil(p:take(when))
   end)
 
   it("does nothing where both limits are off", function()
     local p = pacer.new(false, false)
-    for i = 1, 100000 do assert.equal(0, p:take(i * 1e-9)) end
+    for i = 1, 100000 do assert.is_nil(p:take(i * 1e-9)) end
   end)
 
   it("takes from both windows or from none", function()
     local p = pacer.new(10, 15)
-    local now, taken = 0, 0
-    while taken < 10 do assert.equal(0, p:take(now)); taken = taken + 1 end
-    now = now + p:take(now) + 1e-6
-    for _ = 1, 5 do assert.equal(0, p:take(now)) end
-    assert.truthy(p:take(now) > 3000)
+    for _ = 1, 10 do assert.is_nil(p:take(0)) end
+    local now = p:take(0)
+    for _ = 1, 5 do assert.is_nil(p:take(now)) end
+    assert.truthy(p:take(now) > 3600)
     -- The refused ones spent nothing of the minute's window.
     assert.equal(5, p.windows[1].total)
   end)
@@ -49,15 +48,24 @@ describe("pacer", function()
     local p = pacer.new(false, false)
     p:pause(100, 50)
     p:pause(101, 3)
-    assert.equal(49, p:take(101))
-    assert.equal(0, p:take(150))
+    assert.equal(150, p:take(101))
+    assert.is_nil(p:take(150))
   end)
 
   it("forgets old permits, however long nothing was sent", function()
     local p = pacer.new(1000, 1000)
-    for i = 1, 1000 do assert.equal(0, p:take(i / 1000)) end
-    for _ = 1, 1000 do assert.equal(0, p:take(1e6)) end
-    assert.truthy(p:take(1e6) > 0)
+    for i = 1, 1000 do assert.is_nil(p:take(i / 1000)) end
+    for _ = 1, 1000 do assert.is_nil(p:take(1e6)) end
+    assert.is_not_nil(p:take(1e6))
+  end)
+
+  it("keeps a share for single sends, which a stream cannot take", function()
+    local p = pacer.new(600, false)
+    local streamed = 0
+    while not p:take(0, true) do streamed = streamed + 1 end
+    assert.equal(590, streamed)
+    for _ = 1, 10 do assert.is_nil(p:take(0)) end
+    assert.is_not_nil(p:take(0))
   end)
 
   local seed = tonumber(os.getenv("SEED")) or os.time() % 1000000 + 1
@@ -71,13 +79,15 @@ describe("pacer", function()
       local begin = random(1e6)
       local now, times = begin, {}
       local span = hour and 8 * 3600 or 1200
+      local stream = random(1) < 0.5
       while now < begin + span do
-        local wait = p:take(now)
-        if wait == 0 then
+        local when = p:take(now, stream)
+        if when then
+          assert.truthy(when > now)
+          now = when
+        else
           times[#times + 1] = now
           if random(1) < 0.1 then now = now + random(0.05) end
-        else
-          now = now + wait + 1e-6
         end
       end
       local what = ("seed %d, %d a minute, %s an hour"):format(seed, minute, tostring(hour))
@@ -95,7 +105,7 @@ describe("pacer", function()
       local p, now, times = pacer.new(limit, false), random(1000), {}
       for _ = 1, 3000 do
         now = now + random(120 / limit)
-        if p:take(now) == 0 then times[#times + 1] = now end
+        if not p:take(now) then times[#times + 1] = now end
       end
       assert.truthy(most_in_any(times, 60) <= limit, seed)
     end

@@ -125,6 +125,32 @@ describe("the version", function()
   end)
 end)
 
+describe("the README", function()
+  -- Of use inside OpenResty only.
+  local elsewhere = { shared_dict = true, context = true }
+  local readme = read("README.md")
+
+  it("names every setting", function()
+    for _, row in ipairs(require("koresms.config").settings) do
+      if not elsewhere[row.name] then
+        assert.matches("`" .. row.name .. "`", readme, 1, true)
+        if row.env then assert.matches("`" .. row.env .. "`", readme, 1, true) end
+      end
+    end
+  end)
+
+  it("names every code", function()
+    local verdict = require "koresms.verdict"
+    local codes = {}
+    for code in pairs(verdict.before) do codes[code] = true end
+    for code in pairs(verdict.after) do codes[code] = true end
+    for _, row in ipairs(verdict.replies) do codes[row.code or "accepted"] = true end
+    for code in pairs(codes) do
+      if not elsewhere[code] then assert.matches("`" .. code .. "`", readme, 1, true) end
+    end
+  end)
+end)
+
 local function shared_object(name)
   return search("koresms/" .. name, paths.cpath)
 end

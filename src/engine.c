@@ -56,6 +56,10 @@
 #define REQUEST_MAX         128             /* the JSON body of one message */
 #define AUTH_PREFIX         "auth: "
 
+/* A caller that stays away longer than this between two steps (seconds) has
+   its transfers wait for it: their clock stands still meanwhile. */
+#define ABSENCE             0.05
+
 enum state { FREE, FLYING, DONE };
 
 typedef struct engine engine;
@@ -73,8 +77,11 @@ typedef struct slot {
     int lost;                   /* the transfer ended without libcurl's word */
     const char *fault;          /* why the reply was refused, static text */
     CURLcode code;
-    double deadline;            /* on the monotonic clock */
+    double begun;               /* on the monotonic clock, like all times */
+    double deadline;
     long timeout, connect_timeout;      /* as set on 'easy', ms */
+    long request_set;
+    int fresh_set;
     long connect_wanted;
     ksms_head head;
     char *body;
@@ -94,6 +101,8 @@ struct engine {
     int count, room;
     slot *free, *done, *done_last;
     int flying;
+    double left;                /* when the last step ended; 0 before it */
+    int extended;               /* some deadlines are later than libcurl knows */
     struct {
         int fd;
         long port;              /* the local one; 0 until it is known */
@@ -265,6 +274,8 @@ static size_t on_header(char *line, size_t size, size_t n, void *p)
 {
     slot *s = (slot *)p;
     s->fault = ksms_head_line(&s->head, line, size * n);
+    if (s->fault == NULL && s->head.is_h2 && !s->owner->http2)
+        s->fault = "the status line claims another version of HTTP";
     return s->fault == NULL ? size * n : 0;
 }
 
@@ -448,13 +459,15 @@ static CURLcode adjust(slot *s)
     if (rc == CURLE_OK && s->connect_timeout != s->connect_wanted)
         rc = curl_easy_setopt(s->easy, CURLOPT_CONNECTTIMEOUT_MS,
                               s->connect_wanted);
-    if (rc == CURLE_OK)
+    if (rc == CURLE_OK && s->request_set != (long)s->request_len)
         rc = curl_easy_setopt(s->easy, CURLOPT_POSTFIELDSIZE,
                               (long)s->request_len);
-    if (rc == CURLE_OK)
+    if (rc == CURLE_OK && s->fresh_set != s->fresh)
         rc = curl_easy_setopt(s->easy, CURLOPT_FRESH_CONNECT, (long)s->fresh);
     s->timeout = timeout;
     s->connect_timeout = s->connect_wanted;
+    s->request_set = (long)s->request_len;
+    s->fresh_set = s->fresh;
     return rc;
 }
 
@@ -467,7 +480,7 @@ static const char *launch(slot *s)
     if (s->easy == NULL) {
         if ((s->easy = curl_easy_init()) == NULL)
             return "libcurl gave no handle";
-        s->timeout = s->connect_timeout = -1;
+        s->timeout = s->connect_timeout = s->request_set = s->fresh_set = -1;
         rc = prepare(s);
     }
     if (rc == CURLE_OK)
@@ -720,7 +733,8 @@ static int engine_submit(lua_State *L)
     }
     memcpy(s->request, body, body_len);
     s->request_len = body_len;
-    s->deadline = monotonic() + timeout;
+    s->begun = monotonic();
+    s->deadline = s->begun + timeout;
     s->connect_wanted = connect < 1 ? 1 : connect > 1e9 ? 1000000000L
                                                         : (long)connect;
     s->fresh = 0;
@@ -735,6 +749,46 @@ static int engine_submit(lua_State *L)
 }
 
 /*
+** The caller was busy elsewhere while answers waited. What the transfers lost
+** by that is given back to them, so that nothing times out which nobody read.
+*/
+static void make_up(engine *e)
+{
+    double now = monotonic();
+    int i;
+    if (e->flying == 0 || e->left == 0 || now - e->left < ABSENCE)
+        return;
+    for (i = 0; i < e->count; i++) {
+        slot *s = e->slots[i];
+        double lost = now - (s->begun > e->left ? s->begun : e->left);
+        if (s->state != FLYING || lost < ABSENCE)
+            continue;
+        s->deadline += lost;
+        s->timeout += (long)(lost * 1000);
+        s->connect_timeout += (long)(lost * 1000);
+        e->extended = 1;
+        /* Where libcurl refuses, the transfer keeps its old time. */
+        (void)curl_easy_setopt(s->easy, CURLOPT_TIMEOUT_MS, s->timeout);
+        (void)curl_easy_setopt(s->easy, CURLOPT_CONNECTTIMEOUT_MS,
+                               s->connect_timeout);
+    }
+}
+
+/* Milliseconds to wait at most: libcurl wakes at the old deadlines only. */
+static double until_deadline(engine *e, double ms)
+{
+    double now = monotonic();
+    int i;
+    for (i = 0; i < e->count; i++) {
+        const slot *s = e->slots[i];
+        double left = ceil((s->deadline - now) * 1000) + 1;
+        if (s->state == FLYING && left < ms)
+            ms = left < 1 ? 1 : left;
+    }
+    return ms;
+}
+
+/*
 ** engine:step(seconds): moves every transfer on; waits up to 'seconds' where
 ** none has ended yet, without using the CPU. Leaves true where there is
 ** something to take.
@@ -743,14 +797,21 @@ static int engine_step(lua_State *L)
 {
     engine *e = check_engine(L);
     double ms = ceil((double)luaL_checknumber(L, 2) * 1000);
+    make_up(e);
     perform(e);
+    if (e->flying == 0)
+        e->extended = 0;
     if (e->done == NULL && ms > 0) {
-        int wait = ms > 1e9 ? 1000000000 : (int)ms;
+        int wait;
+        if (e->extended)
+            ms = until_deadline(e, ms);
+        wait = ms > 1e9 ? 1000000000 : (int)ms;
         if (curl_multi_poll(e->multi, NULL, 0, wait, NULL) != CURLM_OK)
             fail_all(e);
         else if (e->flying > 0)
             perform(e);
     }
+    e->left = monotonic();
     lua_pushboolean(L, e->done != NULL);
     return 1;
 }
@@ -800,9 +861,10 @@ static void push_field(lua_State *L, const char *s)
 }
 
 /*
-** engine:take(): the next ended transfer. Leaves nil where there is none;
-** ticket, 0, status, body, Retry-After or nil, Date or nil, starts for a
-** reply; ticket, libcurl's code, text, starts, phase, refused (true where a
+** engine:take(likely): the next ended transfer. Leaves nil where there is
+** none; ticket, 0, status, body, Retry-After or nil, Date or nil, starts for
+** a reply, whose body is the string 'likely' itself where they are equal (one
+** platform says the same thing over and over, and a new string costs); ticket, libcurl's code, text, starts, phase, refused (true where a
 ** reply was refused for what it held), late (true where the deadline has
 ** passed) for a failure.
 */
@@ -812,12 +874,19 @@ static int engine_take(lua_State *L)
     slot *s = e->done;
     if (s == NULL)
         return 0;
-    lua_settop(L, 1);
+    lua_settop(L, 2);
     lua_pushinteger(L, s->number);
     lua_pushinteger(L, (lua_Integer)s->code);
     if (s->code == CURLE_OK) {
+        size_t n = 0;
+        const char *likely = lua_type(L, 2) == LUA_TSTRING
+                           ? lua_tolstring(L, 2, &n) : NULL;
         lua_pushinteger(L, s->head.status);
-        lua_pushlstring(L, s->body != NULL ? s->body : "", s->body_len);
+        if (likely != NULL && n == s->body_len && n > 0
+            && memcmp(likely, s->body, n) == 0)
+            lua_pushvalue(L, 2);
+        else
+            lua_pushlstring(L, s->body != NULL ? s->body : "", s->body_len);
         push_field(L, s->head.retry_after);
         push_field(L, s->head.date);
         lua_pushinteger(L, s->starts);
@@ -835,7 +904,7 @@ static int engine_take(lua_State *L)
     }
     e->done = s->next;
     free_slot(s);
-    return lua_gettop(L) - 1;
+    return lua_gettop(L) - 2;
 }
 
 /*

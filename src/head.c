@@ -69,9 +69,11 @@ static const char *check_bytes(const char *line, size_t n)
     size_t i;
     for (i = 0; i < n; i++) {
         unsigned char c = (unsigned char)line[i];
+        if (c >= 0x20 && c != 0x7f)
+            continue;
         if (c == '\r')
             return "bare carriage return in the header";
-        if ((c < 0x20 && c != '\t') || c == 0x7f)
+        if (c != '\t')
             return "control character in the header";
     }
     return NULL;

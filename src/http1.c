@@ -247,17 +247,17 @@ static void gather(reader *r, const char *s, size_t n, int complete)
 /* Takes bytes up to a line end; returns how many. */
 static size_t take_line(reader *r, const char *s, size_t n)
 {
-    const char *end = memchr(s, '\n', n);
-    size_t used = end ? (size_t)(end - s) + 1 : n;
+    const char *lf = memchr(s, '\n', n);
+    size_t used = lf ? (size_t)(lf - s) + 1 : n;
     const char *text = wrong_start(r, s, used);
     if (text != NULL)
         refuse(r, text);
     else if (used > line_room(r))
         refuse(r, r->state == CHUNK_LINE ? "chunk line too long" : "header too large");
-    else if (end != NULL && r->line.n == 0)
+    else if (lf != NULL && r->line.n == 0)
         full_line(r, s, used);
     else
-        gather(r, s, used, end != NULL);
+        gather(r, s, used, lf != NULL);
     return used;
 }
 

@@ -208,30 +208,30 @@ static int l_path(lua_State *L)
     return 1;
 }
 
-/* An argument that must be an E.164 number by now. */
-static const char *check_number(lua_State *L, int arg, size_t *n)
+/* A number at 'arg', NULL where it is not E.164. */
+static const char *number(lua_State *L, int arg, size_t *n)
 {
     size_t at;
     const char *s = luaL_checklstring(L, arg, n);
-    const char *fault = ksms_e164_fault(s, *n, &at);
-    if (fault != NULL)
-        luaL_argerror(L, arg, fault);
-    return s;
+    return ksms_e164_fault(s, *n, &at) == NULL ? s : NULL;
 }
 
 /***
 The request's body for one message.
 @function body
-@tparam string from the sender, E.164
-@tparam string to the recipient, E.164
-@treturn string the JSON text
+@tparam string from the sender
+@tparam string to the recipient
+@treturn[1] string the JSON text
+@treturn[2] nil where one of them is no E.164 number; `e164` tells why
 */
 static int l_body(lua_State *L)
 {
     char text[64 + 2 * KSMS_E164_MAX], *p = text;
     size_t from_len, to_len;
-    const char *from = check_number(L, 1, &from_len);
-    const char *to = check_number(L, 2, &to_len);
+    const char *from = number(L, 1, &from_len);
+    const char *to = number(L, 2, &to_len);
+    if (from == NULL || to == NULL)
+        return 0;
     memcpy(p, "{\"fromNo\":\"", 11);
     memcpy(p += 11, from, from_len);
     memcpy(p += from_len, "\",\"toNo\":\"", 10);

@@ -11,7 +11,8 @@ demo="gcc libc6-dev pkgconf|pkg-config liblua5.4-dev
   lua5.4 lua-cjson lua-argparse lua-luaossl
   curl openssl nginx libnginx-mod-http-lua"
 test="$demo libluajit2-5.1-dev luajit2 lua5.1 liblua5.1-0-dev
-  lua-busted lua-check luarocks binutils clang cppcheck python3 python3-jwt"
+  lua-busted lua-check luarocks binutils clang cppcheck python3 python3-jwt
+  python3-cryptography"
 
 case ${1-} in
   demo) wanted=$demo ;;
@@ -50,27 +51,38 @@ if ! installed nginx; then
   path="DPkg::Path=$here/no-start:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 fi
 
+by_hand() {
+  echo "set-up: $1 As root, run:" >&2
+  echo "  apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install $options" \
+    ${path:+"-o '$path'"} $missing >&2
+  exit 1
+}
+
 if [ "$(id -u)" = 0 ]; then
   root=
 elif command -v sudo >/dev/null; then
   root=sudo
   echo "set-up: sudo is used for apt-get only"
 else
-  echo "set-up: this needs root, and there is no sudo. As root, run:" >&2
-  echo "  apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install $options" \
-    ${path:+"-o '$path'"} $missing >&2
-  exit 1
+  by_hand "this needs root, and there is no sudo."
 fi
 
-# A third party's list that is out of reach need not stop us: apt keeps the others.
-$root apt-get update -qq -o DPkg::Lock::Timeout=120 ||
-  echo "set-up: apt-get update had errors; going on with the lists that are there" >&2
+# apt-get ends with 100 where a list is out of reach, which need not stop us: it keeps the
+# others. Anything else comes from sudo.
+status=0
+$root apt-get update -qq -o DPkg::Lock::Timeout=120 || status=$?
+case $status in
+  0) ;;
+  100) echo "set-up: going on with the package lists that are there" >&2 ;;
+  *) by_hand "sudo did not run apt-get." ;;
+esac
+
 if ! $root env DEBIAN_FRONTEND=noninteractive apt-get install -q $options \
   ${path:+-o "$path"} $missing; then
   cat >&2 <<'END'
 set-up: apt-get failed; its reason stands above. "Packages need to be removed" means
 that one of them conflicts with a package of yours, which is left alone. Known case:
-Debian's "luajit" excludes the "luajit2" that nginx's Lua module is built with.
+Debian's "luajit" excludes the "luajit2" that the specs run on.
 END
   exit 1
 fi

@@ -222,6 +222,7 @@ local function whole_fault(settings, levels, empty)
   end
   local chosen, fault = choose_credential(settings, levels)
   if fault then return fault end
+  settings.credential = chosen
   local rsa = settings.algorithm:find("^RS") ~= nil
   if not chosen then
     return missing(M.settings[rsa and "private_key_file" or "client_secret"], empty)

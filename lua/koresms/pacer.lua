@@ -1,39 +1,50 @@
 --- The pacer: how many requests may begin in any rolling minute and hour.
 --
 -- A window is cut into buckets, so that its memory does not grow with its limit. A permit
--- counts until its whole bucket is older than the window: never more than the limit in any
--- rolling window, and at least 99 % of it in the long run. Times are given by the caller.
+-- counts until its whole bucket is older than the window, and a little longer: never more
+-- than the limit in any rolling window, and at least 98 % of it in the long run. Times are
+-- given by the caller.
 local M = {}
 
-local BUCKETS = 100
+local BUCKETS = 1000
+
+-- Requests do not take equally long to arrive: what leaves 60 s apart may arrive closer.
+local GUARD = 0.1
+
+-- One permit in so many is kept for single sends, so that a stream never starves them.
+local RESERVE = 60
 
 local window = {}
 window.__index = window
 
 local function new_window(limit, span)
   return setmetatable({
-    limit = limit, span = span, width = span / BUCKETS,
+    limit = limit, reserve = math.floor(limit / RESERVE),
+    width = span / BUCKETS, life = span + GUARD,
     counts = {}, total = 0,
     oldest = nil, -- the first bucket that may hold permits
   }, window)
 end
 
--- Forgets the permits that have left the window.
+-- When the permits of a bucket have left the window.
+function window:ending(bucket)
+  return (bucket + 1) * self.width + self.life
+end
+
 function window:advance(now)
-  local first = math.floor(now / self.width) - BUCKETS
-  while self.oldest and self.oldest < first do
+  while self.oldest and self:ending(self.oldest) <= now do
     self.total = self.total - (self.counts[self.oldest] or 0)
     self.counts[self.oldest] = nil
     self.oldest = self.total > 0 and self.oldest + 1 or nil
   end
 end
 
--- Seconds until there is a permit; 0 where there is one now.
-function window:wait(now)
+-- When to ask again; nil where there is a permit now.
+function window:full(now, kept)
   self:advance(now)
-  if self.total < self.limit then return 0 end
+  if self.total + kept < self.limit then return nil end
   while not self.counts[self.oldest] do self.oldest = self.oldest + 1 end
-  return (self.oldest + 1 + BUCKETS) * self.width - now
+  return self:ending(self.oldest)
 end
 
 function window:spend(now)
@@ -50,7 +61,7 @@ pacer.__index = pacer
 -- @param per_minute requests in any 60 s, or false
 -- @param per_hour requests in any 3600 s, or false
 function M.new(per_minute, per_hour)
-  local self = setmetatable({ windows = {}, resume = -math.huge }, pacer)
+  local self = setmetatable({ windows = {}, resume = 0 }, pacer)
   if per_minute then self.windows[1] = new_window(per_minute, 60) end
   if per_hour then self.windows[#self.windows + 1] = new_window(per_hour, 3600) end
   return self
@@ -58,13 +69,18 @@ end
 
 --- Takes a permit, of all windows or of none.
 -- @tparam number now seconds on a clock that is never set back
--- @treturn number 0 where it was taken, else the seconds until one may be there
-function pacer:take(now)
-  local wait = math.max(0, self.resume - now)
-  for _, w in ipairs(self.windows) do wait = math.max(wait, w:wait(now)) end
-  if wait > 0 then return wait end
+-- @tparam ?boolean stream leave the share of single sends alone
+-- @treturn ?number nil where it was taken, else the time at which to ask again, on the
+--   same clock
+function pacer:take(now, stream)
+  local when = self.resume > now and self.resume or nil
+  for _, w in ipairs(self.windows) do
+    local full = w:full(now, stream and w.reserve or 0)
+    if full and not (when and when > full) then when = full end
+  end
+  if when then return when end
   for _, w in ipairs(self.windows) do w:spend(now) end
-  return 0
+  return nil
 end
 
 --- Gives no permit for a while. A shorter pause does not end a longer one.

@@ -172,7 +172,7 @@ function Bench:listen(options)
   local literal = host:find(":", 1, true) and "[" .. host .. "]" or host
   local scheme = (options.tls or options.h2) and "https" or "http"
   return setmetatable({
-    bench = self, port = reply.port, host = host, scheme = scheme,
+    bench = self, port = math.floor(reply.port), host = host, scheme = scheme,
     origin = ("%s://%s:%d"):format(scheme, literal, reply.port),
   }, Listener)
 end

@@ -4,12 +4,13 @@
 
 JSON is a list of tries, each {"port", "host", "to": [numbers, one POST each on the same
 connection], "timeout": seconds to wait for bytes, "leave": true (close at once after
-sending), "bot": the bot id}. Printed is a list of {"replies": [{"bytes", "status",
+sending), "bot": the bot id, "ca": a CA file, for TLS}. Printed is a list of {"replies": [{"bytes", "status",
 "text": base64}], "end": "eof" | "reset" | "timeout" | "open" | "refused" | "left"}."""
 
 import base64
 import json
 import socket
+import ssl
 import sys
 
 HEAD = ("POST /api/public/bot/%s/outboundsms HTTP/1.1\r\nHost: localhost\r\n"
@@ -68,15 +69,23 @@ def status_of(data):
     return int(words[1]) if len(words) > 1 and words[1].isdigit() else None
 
 
-def attempt(plan):
+def connect(plan, timeout):
     host = plan.get("host", "127.0.0.1")
+    sock = socket.create_connection((host, plan["port"]), timeout)
+    if plan.get("ca"):
+        sock = ssl.create_default_context(cafile=plan["ca"]).wrap_socket(
+            sock, server_hostname="localhost")
+    return sock
+
+
+def attempt(plan):
     timeout = plan.get("timeout", 1)
     numbers = plan.get("to") or ["+911"]
     replies, end, sock = [], "open", None
     try:
         for nth, number in enumerate(numbers):
             if sock is None:
-                sock = socket.create_connection((host, plan["port"]), timeout)
+                sock = connect(plan, timeout)
             request = post(plan.get("bot", "st-1"), number)
             if plan.get("leave"):
                 sock.sendall(request)

@@ -1,6 +1,6 @@
 --- A real nginx worker with the tree's own koresms in it, which runs exchanges on demand.
 --
---     local worker = require("spec.support.worker").start{ ca = FILE, resolver = "127.0.0.1:5353" }
+--     local worker = require("spec.support.worker").start(bench)
 --     local results = worker:run{ { settings = {...}, exchanges = { {}, { pause = 0.1 } } } }
 --     worker:stop()
 --
@@ -12,6 +12,9 @@ local nginx = require "koresms.sandbox.nginx"
 local shell = require "koresms.sandbox.shell"
 
 local M = {}
+
+--- What the name server knows.
+M.NAMES = { ["kore.test"] = { A = { "127.0.0.1" } } }
 
 -- `run` has a resolver and trusts the bench's authority, `bare` has neither; `shallow` permits
 -- no intermediate. The others are phases in which there are no cosockets.
@@ -37,7 +40,7 @@ http {
   lua_shared_dict phases 64k;
   lua_socket_log_errors off;
   init_worker_by_lua_block {
-    ngx.shared.phases:set("init_worker", require("spec.support.worker_jobs").one("$silent"))
+    ngx.shared.phases:set("init_worker", require("spec.support.worker_jobs").one("$origin"))
     assert(io.open(ngx.config.prefix() .. "up", "w")):close()
   }
   server {
@@ -62,15 +65,15 @@ http {
       content_by_lua_block { require("spec.support.worker_jobs").in_timer() }
     }
     location = /phases {
-      set_by_lua_block $set { return require("spec.support.worker_jobs").one("$silent") }
+      set_by_lua_block $set { return require("spec.support.worker_jobs").one("$origin") }
       header_filter_by_lua_block {
-        ngx.shared.phases:set("header_filter", require("spec.support.worker_jobs").one("$silent"))
+        ngx.shared.phases:set("header_filter", require("spec.support.worker_jobs").one("$origin"))
       }
       body_filter_by_lua_block {
-        ngx.shared.phases:set("body_filter", require("spec.support.worker_jobs").one("$silent"))
+        ngx.shared.phases:set("body_filter", require("spec.support.worker_jobs").one("$origin"))
       }
       log_by_lua_block {
-        ngx.shared.phases:set("log", require("spec.support.worker_jobs").one("$silent"))
+        ngx.shared.phases:set("log", require("spec.support.worker_jobs").one("$origin"))
       }
       content_by_lua_block {
         ngx.shared.phases:set("set", ngx.var.set)
@@ -110,20 +113,27 @@ function Worker:run(jobs, location)
   return decoded and results or error(output .. "\n" .. self:log())
 end
 
+--- What stands in the error log, but for that which nginx itself logs whenever the network or
+-- TLS breaks a connection.
 function Worker:log()
-  local file = assert(io.open(self.prefix .. "/error.log"))
-  local text = file:read("*a")
-  file:close()
-  return text
+  local lines = {}
+  for line in io.lines(self.prefix .. "/error.log") do
+    if not line:find("%w%(%) failed %(")
+        and not line:find("peer closed connection in SSL handshake", 1, true) then
+      lines[#lines + 1] = line
+    end
+  end
+  return table.concat(lines, "\n")
 end
 
 function Worker:stop()
   self.pipe:close()
 end
 
---- @tparam table options `ca` (a file), `resolver` (address), `silent` (origin of a server that
--- nobody has to reach)
-function M.start(options)
+--- Starts nginx beside a fault bench, whose name server knows kore.test.
+-- @tparam table bench
+-- @treturn table worker; `names` is the port of the name server, `certs` the bench's files
+function M.start(bench)
   local server = assert(nginx.find())
   local here = shell.absolute(".")
   local modules = {}
@@ -131,13 +141,15 @@ function M.start(options)
     modules[index] = ("load_module %q;"):format(path)
   end
   local _, user = shell.run("id -u")
+  local certs = bench:certs()
+  local names = bench:dns { names = M.NAMES }
   local values = {
     user = user == "0" and "user root;" or "",
     modules = table.concat(modules, "\n"),
     path = ("%s/lua/?.lua;%s/lua/?/init.lua;%s/?.lua;;"):format(here, here, here),
     cpath = shell.absolute(os.getenv("KSMS_BUILD") or "build") .. "/jit/?.so;;",
-    resolver = options.resolver and "resolver " .. options.resolver .. " valid=1s;" or "",
-    ca = options.ca, silent = options.silent,
+    resolver = ("resolver 127.0.0.1:%d valid=1s ipv6=off;"):format(names.port),
+    ca = certs["ca.pem"], origin = bench:listen().origin,
   }
   for try = 1, 5 do
     local mark = assert(shell.random("-hex", 8))
@@ -146,7 +158,7 @@ function M.start(options)
     local conf = TEMPLATE:gsub("%$([%a]+)", values)
     local pipe, text, taken = launch.launch(prefix, server.program, "{}", conf)
     if pipe then
-      return setmetatable({ pipe = pipe, prefix = prefix,
+      return setmetatable({ pipe = pipe, prefix = prefix, names = names.port, certs = certs,
         url = "http://127.0.0.1:" .. values.port }, Worker)
     end
     if try == 5 or not taken then error(text) end

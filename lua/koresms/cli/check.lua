@@ -158,7 +158,8 @@ local function check_clock(say, reply)
   local date = reply.date and http_date.parse(reply.date)
   if not date then return say("skip", "clock", "the answer has no date") end
   local ahead = core.time() - date
-  local text = ("%.0f s %s the server's"):format(math.abs(ahead), ahead < 0 and "behind" or "ahead of")
+  local text = ("%.0f s %s the server's"):format(math.abs(ahead),
+    ahead < 0 and "behind" or "ahead of")
   if math.abs(ahead) <= CLOCK_SLACK then return say("ok", "clock", text) end
   say("FAIL", "clock", text .. "; set this machine's clock (NTP): a token holds times, and one "
     .. "from the past may have expired when it arrives")
@@ -176,8 +177,8 @@ end
 -- Endings in which the address is at fault, and nothing is known of the token.
 local about_address = { not_found = true, redirect = true }
 
-local scope = "; the signature is right, but the API scope \"Outbound SMS\" is not granted to the app, "
-  .. "or not published"
+local scope = "; the signature is right, but the API scope \"Outbound SMS\" is not granted to "
+  .. "the app, or not published"
 
 local function describe(judged)
   local said = judged.platform_message

@@ -34,7 +34,8 @@ local function environment_text()
     if row.env then add(row.env, row.help .. (row.required and " (required)" or default)) end
   end
   add("KORESMS_CONFIG", "a file of settings, .json or .lua; the environment comes before it")
-  lines[#lines + 1] = "\nSecrets come from the environment or from files, never from the command line."
+  lines[#lines + 1] = "\nSecrets come from the environment or from files, "
+    .. "never from the command line."
   return table.concat(lines, "\n")
 end
 

@@ -52,7 +52,7 @@ end
 -- Plain Lua cannot wait without a child process; a transport can, and Ctrl-C ends it.
 local function wait(box, started_by)
   local transport = assert(curl.new({ max_idle = 30 }, box.plain))
-  while parent() == started_by do transport:sleep(POLL) end
+  while parent() == started_by do transport:wait(core.clock() + POLL) end
 end
 
 function M.run(arguments)
@@ -67,8 +67,8 @@ function M.run(arguments)
   end
   io.stdout:write(box:exports())
   io.stdout:flush()
-  output.complain("sandbox on " .. box.host .. " and " .. box.plain .. "; export the lines above, and "
-    .. "`koresms send --to +911234567890`. Ctrl-C or SIGTERM stops it")
+  output.complain("sandbox on " .. box.host .. " and " .. box.plain .. "; export the lines "
+    .. "above, and `koresms send --to +911234567890`. Ctrl-C or SIGTERM stops it")
   local ok, problem = pcall(wait, box, started_by)
   box:stop()
   if not ok and not tostring(problem):find("interrupted!", 1, true) then error(problem, 0) end

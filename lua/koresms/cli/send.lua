@@ -13,7 +13,8 @@ M.broken, M.lost = output.exit_status.unknown, output.exit_status.unknown
 M.broken_text = "the message may have been sent; it is not repeated"
 
 function M.define(command)
-  command:description(M.summary .. " Its text is that of the experience flow to which the sender is attached.")
+  command:description(M.summary
+    .. " Its text is that of the experience flow to which the sender is attached.")
   command:option("--to"):argname("NUMBER"):count(1):overwrite(false)
     :description("The recipient, E.164: +911234567890.")
   command:option("--from"):argname("NUMBER"):overwrite(false)
@@ -30,15 +31,17 @@ end
 local function not_sent(code, message, from, to)
   return {
     outcome = "not_sent", code = code, message = message, retryable = false,
-    attempts = 0, from = from, to = to, elapsed = 0,
+    attempts = 0, id = core.random_id(), from = from, to = to, elapsed = 0,
   }
 end
 
 -- Everything that a send does before the network.
 local function dry_run(client, from, to, as_json)
-  for _, number in ipairs({ to, from }) do
-    local ok, text, code = koresms.e164(number)
-    if not ok then return report(not_sent(code, text, from, to), as_json) end
+  for _, field in ipairs({ { "to", to }, { "from", from } }) do
+    local ok, text, code = koresms.e164(field[2])
+    if not ok then
+      return report(not_sent(code, field[1] .. ": " .. text, from, to), as_json)
+    end
   end
   local token, text, code = client:token()
   if not token then return report(not_sent(code, text, from, to), as_json) end

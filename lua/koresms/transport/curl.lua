@@ -2,6 +2,7 @@
 --
 -- Every exchange is a ticket of one engine. Whoever waits moves all of them on, and keeps
 -- the replies that belong to others until they ask.
+local clock = require("koresms.core").clock
 local failure = require "koresms.transport.failure"
 
 local M = {}
@@ -31,53 +32,64 @@ function M.new(settings, url)
       ca_file = settings.ca_file, client_cert = settings.client_cert,
       client_key = settings.client_key,
     },
-    flying = {}, -- set of tickets
+    flying = {}, -- ticket -> who waits for it: true, or an object with `landed`
     ready = {}, -- ticket -> reply
+    body = nil, -- of the last reply: the next one is likely to have the same
   }, transport)
 end
 
 --- Starts an exchange.
 -- @tparam table request `token`, `body`, `timeout` and `connect_timeout` in seconds
+-- @tparam ?table owner its table `reply` receives the reply, and its method `landed` is
+--   called then; without one the reply waits in `ready`
 -- @treturn[1] number a ticket
 -- @treturn[2] nil
 -- @treturn[2] table the reply, where nothing could be started
-function transport:submit(request)
+function transport:submit(request, owner)
   if not self.engine then return nil, { failure = "cancelled", starts = 0, text = "closed" } end
   local ticket, text = self.engine:submit(request.token, request.body,
     math.max(request.timeout, 0.001), request.connect_timeout)
   if not ticket then return nil, { failure = "connect", starts = 0, text = text } end
-  self.flying[ticket] = true
+  self.flying[ticket] = owner or true
   return ticket
 end
 
-local function reply_of(code, a, b, c, d, e)
+-- Writes what the engine gave into a table for it.
+local function fill(reply, code, a, b, c, d, e)
   if code == 0 then
-    return { status = a, body = b, retry_after = c, date = d, starts = e }
+    reply.status, reply.body, reply.retry_after, reply.date, reply.starts = a, b, c, d, e
+    reply.failure, reply.text = nil, nil
+  else
+    local text, starts, phase, refused, late = a, b, c, d, e
+    reply.failure = failure.from_curl(code, starts, phase, refused, late)
+    reply.starts, reply.text, reply.status = starts, text, nil
   end
-  local text, starts, phase, refused, late = a, b, c, d, e
-  return { failure = failure.from_curl(code, starts, phase, refused, late),
-    starts = starts, text = text }
 end
 
--- Puts what has ended where its waiter looks for it.
-local function drain(self, ticket, ...)
-  while ticket do
-    self.flying[ticket] = nil
-    self.ready[ticket] = reply_of(...)
-    return drain(self, self.engine:take())
+-- Hands a reply to its waiter, or puts it where it will look.
+local function hand_over(self, ticket, code, status, body, ...)
+  if code == 0 then self.body = body end
+  local owner = self.flying[ticket]
+  self.flying[ticket] = nil
+  if owner ~= true then
+    fill(owner.reply, code, status, body, ...)
+    return owner:landed()
   end
+  local reply = {}
+  fill(reply, code, status, body, ...)
+  self.ready[ticket] = reply
+end
+
+-- Hands over all that has ended.
+local function drain(self, ticket, ...)
+  if not ticket then return end
+  hand_over(self, ticket, ...)
+  return drain(self, self.engine:take(self.body))
 end
 
 --- Moves every exchange on, for at most `seconds` where nothing ends.
 function transport:step(seconds)
-  if self.engine:step(math.min(seconds, PIECE)) then drain(self, self.engine:take()) end
-end
-
---- The reply to a ticket, once; nil where there is none yet.
-function transport:reply(ticket)
-  local reply = self.ready[ticket]
-  self.ready[ticket] = nil
-  return reply
+  if self.engine:step(math.min(seconds, PIECE)) then drain(self, self.engine:take(self.body)) end
 end
 
 --- One exchange, start to end.
@@ -87,35 +99,38 @@ end
 function transport:exchange(request)
   local ticket, refused = self:submit(request)
   if not ticket then return refused end
-  while true do
-    local reply = self:reply(ticket)
-    if reply then return reply end
-    self:step(PIECE)
-  end
+  while not self.ready[ticket] do self:step(PIECE) end
+  local reply = self.ready[ticket]
+  self.ready[ticket] = nil
+  return reply
 end
 
---- Waits without using the CPU; exchanges that are under way move on.
-function transport:sleep(seconds)
-  local clock = require("koresms.core").clock
-  local ending = clock() + seconds
-  local left = seconds
+--- Waits until `when` on the clock of koresms.core, without using the CPU; exchanges that
+-- are under way move on.
+function transport:wait(when)
+  local left = when - clock()
   while left > 0 and self.engine do
     self:step(left)
-    left = ending - clock()
+    left = when - clock()
   end
 end
 
 --- Gives up all that is under way and frees the connections.
 function transport:close()
-  if not self.engine then return end
-  for ticket in pairs(self.flying) do
-    local starts = self.engine:cancel(ticket) or 1
-    self.ready[ticket] = { failure = starts == 0 and "cancelled" or "connection_lost",
-      starts = starts, text = "the client was closed" }
+  local engine = self.engine
+  if not engine then return end
+  -- An answer that came is told, whether or not anybody asked for it yet.
+  drain(self, engine:take())
+  self.engine = nil
+  for ticket, owner in pairs(self.flying) do
+    local starts = engine:cancel(ticket) or 1
+    local reply = owner ~= true and owner.reply or {}
+    reply.failure = starts == 0 and "cancelled" or "connection_lost"
+    reply.starts, reply.text, reply.status = starts, "the client was closed", nil
+    if owner == true then self.ready[ticket] = reply else owner:landed() end
   end
   self.flying = {}
-  self.engine:close()
-  self.engine = nil
+  engine:close()
 end
 
 return M

@@ -78,11 +78,11 @@ class Connection:
 
     def settled(self):
         """No byte waits and nothing is being done: what the client sent is counted.
-        The socket is looked at before the state, as the thread turns busy before it
-        reads."""
+        The state is looked at again after the socket, as the thread turns busy before
+        it reads."""
         with self.lock:
-            if self.state == DONE:
-                return True
+            if self.state != IDLE:
+                return self.state == DONE
             poller = select.poll()
             poller.register(self.sock.fileno(), select.POLLIN)
             waiting = poller.poll(0)

@@ -99,9 +99,11 @@ class Listener:
         threading.Thread(target=self.run, args=(connection,), daemon=True).start()
 
     def run(self, connection):
-        connection.run(h2.play if self.h2 else steps.play)
-        with LOCK:
-            self.live.discard(connection)
+        try:
+            connection.run(h2.play if self.h2 else steps.play)
+        finally:
+            with LOCK:
+                self.live.discard(connection)
 
     def settled(self):
         """Whether all that clients have sent so far is counted."""

@@ -1,0 +1,198 @@
+--- The way of one message: check, permit, sign, exchange, judge, and perhaps again.
+--
+-- A job is one message on its way. Single sends and streams walk the same steps; what waits
+-- is handed in.
+local core = require "koresms.core"
+local http_date = require "koresms.http_date"
+local mask = require "koresms.mask"
+local misuse = require "koresms.misuse"
+local verdict = require "koresms.verdict"
+
+local M = {}
+
+-- Full jitter: a random time up to a bound that doubles with each repeat.
+local BACKOFF, BACKOFF_MOST = 0.25, 8
+
+local PAUSE_MOST = 3600
+
+local message_types = { to = "string", from = "string", id = "string" }
+
+local clock = core.clock
+
+local function random()
+  return tonumber(core.random_id():sub(1, 8), 16) / 2 ^ 32
+end
+
+-- Tells the caller's listener, where there is one. What it does wrong must not reach a send.
+local function tell(self, job, event)
+  event.id, event.from, event.to = job.id, mask.number(job.from), mask.number(job.to)
+  pcall(self.settings.on_event, event)
+end
+
+-- A verdict of our own, in the shape of koresms.verdict's.
+local function own(code, text, retry_after)
+  local judged = verdict.judge({ failure = code, starts = 0, text = text })
+  judged.retry_after = retry_after
+  return judged
+end
+
+--- The verdict on what the caller gave up before it started.
+function M.cancelled()
+  return own("cancelled", "the client or the stream was closed before the message started")
+end
+
+--- Checks a message and copies it, with the checked options of its send, into a table that
+-- may have served before. Raises on misuse.
+-- @tparam table job
+-- @tparam table self the client
+-- @tparam function sign returns a token, or nil and a text
+-- @tparam string where such as "bad argument #1 to 'send'"
+-- @tparam table message
+-- @tparam table options
+-- @tparam ?number index
+-- @treturn table the job
+function M.job(job, self, sign, where, message, options, index)
+  misuse.check(where, "field", message, message_types)
+  local to = message.to
+  if to == nil then misuse.raise(where .. " (field 'to': string expected, got nil)") end
+  local settings, now = self.settings, clock()
+  local time = options.timeout or settings.timeout
+  job.id, job.index, job.sign = message.id or core.random_id(), index, sign
+  job.to, job.from = to, message.from or settings.from
+  job.started, job.deadline, job.time = now, now + time, time
+  job.connect_timeout = options.connect_timeout or settings.connect_timeout
+  job.retries = options.retries or settings.retries
+  job.tries = 0 -- requests handed to the transport
+  job.attempts = 0 -- those of which bytes may have left
+  return job
+end
+
+-- Which of the two numbers will not do, and why.
+local function number_fault(job)
+  for _, field in ipairs({ "to", "from" }) do
+    local ok, text = core.e164(job[field])
+    if not ok then return field .. ": " .. text end
+  end
+end
+
+--- Why a job cannot be sent at all, as a verdict; nil where it can. It has its body then.
+function M.obstacle(self, job)
+  if self.closed then return M.cancelled() end
+  if job.from == nil then
+    return own("invalid_number", "from: no sender; give message.from, or set from (KORESMS_FROM)")
+  end
+  job.body = core.body(job.from, job.to)
+  if not job.body then return own("invalid_number", number_fault(job)) end
+end
+
+-- Waits for a permit; returns a verdict where none comes before the deadline.
+local function permit(self, transport, job)
+  while true do
+    local now = clock()
+    local when = self.pacer:take(now)
+    if not when then return nil end
+    if when >= job.deadline then
+      return own("rate_limited", ("no permit before the deadline: the next one comes in %.1f s "
+        .. "(settings per_minute, per_hour, timeout)"):format(when - now), when - now)
+    end
+    transport:wait(when)
+    if self.closed then return M.cancelled() end
+  end
+end
+
+--- Makes a job ready for its next request, which has its permit: signs it, and gives it the
+-- time that is left. Returns a verdict where that cannot be.
+function M.prepare(self, job)
+  local token, text = job.sign()
+  if not token then return own("sign", text) end
+  job.token, job.tries = token, job.tries + 1
+  if self.settings.on_event then tell(self, job, { kind = "attempt", attempt = job.tries }) end
+  job.timeout = job.deadline - clock()
+  if job.timeout <= 0 then
+    return own("timeout", "the deadline passed before the request was sent")
+  end
+end
+
+-- Seconds until the throttled platform wants to hear from us again.
+local function pause_of(reply)
+  local now, wait = core.time(), nil
+  local text = reply.retry_after
+  if text then
+    wait = text:find("^%d+$") and tonumber(text)
+    local date = not wait and http_date.parse(text)
+    if date then
+      -- The server's own clock, where it tells it, makes ours not matter.
+      wait = math.max(0, date - (reply.date and http_date.parse(reply.date) or now))
+    end
+  end
+  return math.min(wait or 60 - now % 60, PAUSE_MOST)
+end
+
+--- Judges what came back. A throttled reply pauses the client.
+-- @treturn table the verdict
+-- @treturn ?number seconds of the pause
+function M.settle(self, job, reply)
+  job.attempts = job.attempts + reply.starts
+  local judged = verdict.judge(reply)
+  if judged.code ~= "rate_limited" then return judged end
+  local pause = pause_of(reply)
+  self.pacer:pause(clock(), pause)
+  if self.settings.on_event then tell(self, job, { kind = "pause", seconds = pause }) end
+  return judged, pause
+end
+
+-- Seconds to wait before the next attempt; nil where there must be none.
+local function delay_of(job, judged, pause)
+  if not judged.retryable or job.tries > job.retries or job.tries == 0 then return nil end
+  -- After a pause the pacer itself holds the message back.
+  local bound = math.min(BACKOFF * 2 ^ (job.tries - 1), BACKOFF_MOST)
+  local delay = random() * bound
+  if clock() + (pause or 0) + delay >= job.deadline then return nil end
+  return delay
+end
+
+--- The result that the caller sees.
+function M.conclude(self, job, judged, pause)
+  local result = {
+    outcome = judged.outcome, code = judged.code, message = judged.message,
+    retryable = judged.retryable, retry_after = judged.retry_after or pause,
+    status = judged.status, platform_code = judged.platform_code,
+    platform_message = judged.platform_message, attempts = job.attempts,
+    id = job.id, from = job.from, to = job.to, index = job.index,
+    elapsed = clock() - job.started,
+  }
+  if self.settings.on_event then
+    tell(self, job, { kind = "verdict", outcome = result.outcome, code = result.code,
+      status = result.status, attempts = result.attempts, elapsed = result.elapsed })
+  end
+  return result
+end
+
+local function attempt(self, transport, job)
+  local refused = permit(self, transport, job) or M.prepare(self, job)
+  if refused then return refused end
+  return M.settle(self, job, transport:exchange(job))
+end
+
+--- Carries a job to its result.
+-- @tparam table self the client
+-- @tparam table transport anything that has its `exchange` and `wait`
+-- @tparam table job
+-- @tparam ?table judged the verdict on a first attempt that was made already
+-- @tparam ?number pause what `settle` gave with it
+-- @treturn table the result
+function M.carry(self, transport, job, judged, pause)
+  if not judged then judged, pause = attempt(self, transport, job) end
+  while true do
+    local delay = delay_of(job, judged, pause)
+    if not delay then return M.conclude(self, job, judged, pause) end
+    if self.settings.on_event then
+      tell(self, job, { kind = "retry", code = judged.code, seconds = delay + (pause or 0) })
+    end
+    transport:wait(clock() + delay)
+    if self.closed then return M.conclude(self, job, M.cancelled()) end
+    judged, pause = attempt(self, transport, job)
+  end
+end
+
+return M
