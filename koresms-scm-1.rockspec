@@ -45,6 +45,7 @@ build = {
     ["koresms.cli.token"] = "lua/koresms/cli/token.lua",
     ["koresms.client"] = "lua/koresms/client.lua",
     ["koresms.config"] = "lua/koresms/config.lua",
+    ["koresms.delivery"] = "lua/koresms/delivery.lua",
     ["koresms.http_date"] = "lua/koresms/http_date.lua",
     ["koresms.mask"] = "lua/koresms/mask.lua",
     ["koresms.misuse"] = "lua/koresms/misuse.lua",

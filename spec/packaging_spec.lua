@@ -84,11 +84,14 @@ end
 
 describe("the rockspec", function()
   it("names every Lua file, and none that is not there", function()
-    local named = {}
-    for name, module in pairs(rockspec().build.modules) do
-      if type(module) == "string" then named[name] = module end
+    local named, files, missing, wrong = rockspec().build.modules, lua_files(), {}, {}
+    for name, file in pairs(files) do
+      if named[name] ~= file then missing[#missing + 1] = ("[%q] = %q,"):format(name, file) end
     end
-    assert.same(lua_files(), named)
+    for name, module in pairs(named) do
+      if type(module) == "string" and not files[name] then wrong[#wrong + 1] = name end
+    end
+    assert.same({ missing = {}, wrong = {} }, { missing = missing, wrong = wrong })
   end)
 
   it("builds each C module from the files that the Makefile names", function()
@@ -269,16 +272,15 @@ end
 -- A shell script that starts the rock's own sandbox, sends one message with each
 -- interpreter and with the rock's command, and prints what came out.
 local sending = [[
+: >env
 bin/koresms sandbox >env 2>sandbox.log &
 sandbox=$!
-trap 'kill $sandbox 2>/dev/null; wait $sandbox' EXIT
+trap 'status=$?; kill $sandbox; wait $sandbox; [ $status = 0 ] || cat sandbox.log' EXIT
 n=0
 until grep -q KORESMS_HOST env; do
-  n=$((n + 1)); [ $n -lt 100 ] || { cat sandbox.log; exit 1; }
-  kill -0 $sandbox || { cat sandbox.log; exit 1; }
+  n=$((n + 1)); [ $n -lt 100 ] && kill -0 $sandbox || exit 1
   sleep 0.1
 done
-sleep 0.2
 . ./env
 export LUA_PATH="$PWD/share/lua/$ABI/?.lua;$PWD/share/lua/$ABI/?/init.lua"
 export LUA_CPATH="$PWD/lib/lua/$ABI/?.so"

@@ -112,13 +112,12 @@ struct engine {
     long max_idle;
     int http2;
     int closed;
-    struct curl_slist content_type, accept, expect;     /* rest of the list */
-    char *url, *proxy, *ca_file, *client_cert, *client_key;
+    struct curl_slist content_type;     /* rest of every header list */
+    CURLU *url;                 /* parsed once */
+    char *proxy, *ca_file, *client_cert, *client_key;
 };
 
 static char content_type_line[] = "Content-Type: application/json";
-static char accept_line[] = "Accept: application/json";
-static char expect_line[] = "Expect:";  /* nobody waits for a 100-continue */
 
 static double monotonic(void)
 {
@@ -316,7 +315,7 @@ static CURLcode prepare(slot *s)
     CURLcode rc = CURLE_OK;
 #define set(option, value) \
     (rc = rc != CURLE_OK ? rc : curl_easy_setopt(easy, option, value))
-    set(CURLOPT_URL, e->url);
+    set(CURLOPT_CURLU, e->url);
 #if KSMS_CURL_GE(85, 0)
     set(CURLOPT_PROTOCOLS_STR, "http,https");
 #else
@@ -625,7 +624,7 @@ static void shut(engine *e)
         (void)curl_multi_cleanup(e->multi);
     free(e->slots);
     free(e->sockets);
-    free(e->url);
+    curl_url_cleanup(e->url);
     free(e->proxy);
     free(e->ca_file);
     free(e->client_cert);
@@ -672,6 +671,17 @@ static void copy_option(lua_State *L, const char *name, char **to)
     lua_pop(L, 1);
 }
 
+static void set_url(lua_State *L, engine *e)
+{
+    lua_getfield(L, 1, "url");
+    if ((e->url = curl_url()) == NULL)
+        luaL_error(L, "not enough memory");
+    if (curl_url_set(e->url, CURLUPART_URL, luaL_checkstring(L, -1),
+                     CURLU_PATH_AS_IS) != CURLUE_OK)
+        luaL_error(L, "option 'url' is no URL");
+    lua_pop(L, 1);
+}
+
 /*
 ** engine(options): options is a table with url, cap (bytes), max_idle
 ** (seconds), http2 (boolean), proxy, ca_file, client_cert, client_key.
@@ -685,7 +695,7 @@ static int l_engine(lua_State *L)
     e = (engine *)ksms_newuserdata(L, sizeof *e);
     memset(e, 0, sizeof *e);
     ksms_setclass(L, ENGINE);
-    copy_option(L, "url", &e->url);
+    set_url(L, e);
     copy_option(L, "proxy", &e->proxy);
     copy_option(L, "ca_file", &e->ca_file);
     copy_option(L, "client_cert", &e->client_cert);
@@ -697,10 +707,6 @@ static int l_engine(lua_State *L)
     lua_getfield(L, 1, "http2");
     e->http2 = lua_toboolean(L, -1);
     e->content_type.data = content_type_line;
-    e->content_type.next = &e->accept;
-    e->accept.data = accept_line;
-    e->accept.next = &e->expect;
-    e->expect.data = expect_line;
     lua_settop(L, 2);
     return 1;
 }

@@ -13,14 +13,18 @@ for name in $(env | sed -n 's/^\(KORESMS_[A-Z_]*\|LUA_[A-Z0-9_]*\)=.*/\1/p'); do
 work=$(mktemp -d)
 sandbox=
 finish() {
+  status=$?
+  if [ $status != 0 ]; then cat "$work/log" >&2; fi
   if [ -n "$sandbox" ]; then
     kill "$sandbox" 2>/dev/null || true
     wait "$sandbox" 2>/dev/null || true
   fi
   rm -rf "$work"
+  exit $status
 }
 trap finish EXIT
 trap 'exit 130' INT TERM HUP
+: >"$work/env" >"$work/log"
 
 "$lua" bin/koresms sandbox >"$work/env" 2>"$work/log" &
 sandbox=$!
@@ -29,8 +33,7 @@ tries=100
 until grep -q '^export KORESMS_HOST=' "$work/env"; do
   tries=$((tries - 1))
   if [ $tries = 0 ] || ! kill -0 "$sandbox" 2>/dev/null; then
-    echo "demo: the sandbox did not start:" >&2
-    cat "$work/log" >&2
+    echo "demo: the sandbox did not start" >&2
     exit 1
   fi
   sleep 0.1
@@ -39,9 +42,9 @@ done
 
 echo "sandbox:   $KORESMS_HOST"
 echo "command:   koresms send --from +19876543210 --to +911234567890 --json"
-status=0
-"$lua" bin/koresms send --from +19876543210 --to +911234567890 --json >"$work/result" || status=$?
+sent=0
+"$lua" bin/koresms send --from +19876543210 --to +911234567890 --json >"$work/result" || sent=$?
 echo "result:    $(cat "$work/result")"
 echo "processed: $(curl --silent --show-error --fail ${KORESMS_CA_FILE:+--cacert "$KORESMS_CA_FILE"} \
   "$KORESMS_HOST/_sandbox/messages")"
-exit $status
+exit $sent

@@ -4,7 +4,6 @@ local delivery = require "koresms.delivery"
 local mask = require "koresms.mask"
 local misuse = require "koresms.misuse"
 local pacer = require "koresms.pacer"
-local stream = require "koresms.stream"
 
 local M = {}
 
@@ -107,7 +106,7 @@ function client:send_many(messages, options, ...)
   end
   local checked = check_options("bad argument #2 to 'send_many'", options, stream_types)
   local own = private[self]
-  return stream.open(self, own.transport, own.sign, messages, checked)
+  return own.transport.streams.open(self, own.transport, own.sign, messages, checked)
 end
 
 --- Signs a token: for curl, and for support.
@@ -178,7 +177,7 @@ local function signing(settings)
     return nil, ("%s: %s"):format(settings.where[settings.private_key and "private_key_file"
       or "client_secret"], text)
   end
-  return function() return signer:token(core.time()) end
+  return function() return signer:token() end
 end
 
 -- Settings that are nobody's to read once they are in use.
@@ -200,7 +199,8 @@ function M.new(settings, open_transport)
   if not transport then return nil, text, "config" end
   for _, name in ipairs(secrets) do settings[name] = nil end
   local self = setmetatable({ settings = settings, closed = false,
-    pacer = pacer.new(settings.per_minute, settings.per_hour) }, metatable)
+    pacer = transport.pacer and transport.pacer(settings)
+      or pacer.new(settings.per_minute, settings.per_hour) }, metatable)
   private[self] = { sign = sign, transport = transport }
   return self
 end

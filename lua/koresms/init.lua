@@ -12,9 +12,13 @@ local misuse = require "koresms.misuse"
 
 local M = { _VERSION = core._VERSION }
 
--- libcurl, for it would hold up an nginx worker, is never loaded there.
+-- Inside nginx only its own sockets wait without holding up the worker; libcurl is never
+-- loaded there.
 local function open_transport(settings, url)
-  return require("koresms.transport.curl").new(settings, url)
+  local ngx = rawget(_G, "ngx")
+  local inside = ngx and ngx.socket and ngx.socket.tcp and ngx.get_phase
+  return require(inside and "koresms.transport.cosocket" or "koresms.transport.curl")
+    .new(settings, url)
 end
 
 --- Checks a telephone number against E.164; nothing is cleaned up or guessed.

@@ -110,7 +110,7 @@ local function start(self, job)
   if not ticket then return judged(self, job, delivery.settle(self.client, job, reply)) end
 end
 
-local function new_job(self)
+local function spare_job(self)
   local job = table.remove(self.spare)
   if not job then return { stream = self, reply = {}, landed = landed } end
   job.carrier = nil
@@ -123,23 +123,27 @@ local function stop(self, problem)
   self.problem = self.problem or problem
 end
 
-local function next_message(self)
-  if self.pull then return self.pull() end
-  return self.messages[self.index + 1]
+-- The next message of the source, as a job; nil at its end. Raises what the source raises.
+local function next_job(self)
+  local message
+  if self.pull then message = self.pull() else message = self.messages[self.index + 1] end
+  if message == nil then return nil end
+  self.index = self.index + 1
+  return delivery.job(spare_job(self), self.client, self.sign,
+    "bad argument #1 to 'send_many'", message, self.options, self.index)
 end
 
--- The next message that may be sent, as a job; nil where there is none (any more).
+-- The next message that may be sent; nil where there is none (any more).
 local function pull(self)
   while not self.ended do
-    local ok, message = pcall(next_message, self)
-    if not ok then return stop(self, { message }) end
-    if message == nil then return stop(self) end
-    self.index = self.index + 1
-    local good, job = pcall(delivery.job, new_job(self), self.client, self.sign,
-      "bad argument #1 to 'send_many'", message, self.options, self.index)
-    if not good then
-      return stop(self, { ("%s (message %d)"):format(tostring(job), self.index) })
+    local before = self.index
+    local ok, job = pcall(next_job, self)
+    if not ok then
+      -- A message that is none is named by its place.
+      return stop(self, { before < self.index and ("%s (message %d)"):format(tostring(job),
+        self.index) or job })
     end
+    if not job then return stop(self) end
     local refused = delivery.obstacle(self.client, job)
     if not refused then return job end
     put(self, delivery.conclude(self.client, job, refused))
@@ -207,23 +211,34 @@ local function soonest_of(a, b)
   return a or b
 end
 
+-- Moves all of them on, once. Returns when to look again, where nothing may happen before.
+local function turn(self)
+  land(self)
+  local wake_at = wake(self)
+  if self.client.closed then self:close() end
+  if self.left then
+    give_up_held(self)
+    return wake_at
+  end
+  return soonest_of(wake_at, fill(self))
+end
+
 --- The next result; nil at the end.
 function stream:next()
+  if self.first <= self.last then return get(self) end
   while true do
-    land(self)
-    local wake_at = wake(self)
-    if self.client.closed then stop(self) end
-    if self.ended and self.left then give_up_held(self) end
-    local permit_at = not self.left and fill(self) or nil
-    if self.client.closed then give_up_held(self) end
-    if self.first <= self.last then return get(self) end
+    local when = turn(self)
+    if self.first <= self.last then
+      -- What has just been started leaves before the caller goes to work on the results.
+      if self.live > 0 then self.transport:step(0) end
+      return get(self)
+    end
     if self.live == 0 and not self.held then
       local problem = self.problem
       self.problem = nil
       if problem then error(problem[1], 0) end
       return nil
     end
-    local when = soonest_of(wake_at, permit_at)
     self.transport:step(when and math.max(0, when - clock()) or math.huge)
   end
 end

@@ -115,11 +115,20 @@ local function quote(text)
   return "'" .. text:gsub("'", "'\\''") .. "'"
 end
 
--- Sanitizers and other things preloaded into the Lua under test stay out of Python.
+-- Sanitizers and other things preloaded into the Lua under test stay out of the commands
+-- below: the first shell does nothing but start the next one without them.
+local function sh(script, mode)
+  return assert(io.popen("exec env -u LD_PRELOAD -u LD_LIBRARY_PATH -u PYTHONPATH sh -c "
+    .. quote(script), mode))
+end
+
+local DIRECTORY = [[
+d=$(mktemp -d -t koresms-faults.XXXXXX) && mkfifo "$d/replies" && echo "$d"]]
+
 -- Where the server dies early, the shell writes a reply in its place; the directory goes
 -- with it in any case.
-local COMMAND = [[
-trap '' INT HUP; unset LD_PRELOAD LD_LIBRARY_PATH PYTHONPATH
+local SERVER = [[
+trap '' INT HUP
 python=/usr/bin/python3; [ -x $python ] || python=python3
 $python -B %s %s $PPID || timeout 5 sh -c \
   'echo "{\"ok\":false,\"error\":\"the bench server ended with an error\"}" > "$0"' %s
@@ -128,15 +137,14 @@ rm -rf %s]]
 --- Starts the server. It ends with this process, or by `bench:stop()`.
 -- @treturn table bench
 function M.start()
-  local maker = assert(io.popen(
-    'd=$(mktemp -d -t koresms-faults.XXXXXX) && mkfifo "$d/replies" && echo "$d"'))
+  local maker = sh(DIRECTORY, "r")
   local directory = maker:read("*l")
   maker:close()
   assert(directory, "no temporary directory with a FIFO could be made")
   local replies = directory .. "/replies"
   local self = setmetatable({ directory = directory }, Bench)
-  self.commands = assert(io.popen(COMMAND:format(
-    quote(here .. "faultd"), quote(directory), quote(replies), quote(directory)), "w"))
+  self.commands = sh(SERVER:format(quote(here .. "faultd"), quote(directory),
+    quote(replies), quote(directory)), "w")
   self.commands:setvbuf("full")
   self.replies = assert(io.open(replies, "r"))
   self:call { cmd = "ping" }

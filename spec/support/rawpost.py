@@ -101,8 +101,11 @@ def attempt(plan):
                 sock = None
     except socket.timeout:
         end = "timeout"
-    except OSError:
+    except ConnectionRefusedError:
         end = "refused"
+    except OSError:                     # a reset may come before connect() returns
+        end = "reset"
+        replies.append({"bytes": 0, "status": None, "text": ""})
     finally:
         if sock:
             sock.close()

@@ -4,6 +4,7 @@
 -- the replies that belong to others until they ask.
 local clock = require("koresms.core").clock
 local failure = require "koresms.transport.failure"
+local stream = require "koresms.stream"
 
 local M = {}
 
@@ -32,6 +33,7 @@ function M.new(settings, url)
       ca_file = settings.ca_file, client_cert = settings.client_cert,
       client_key = settings.client_key,
     },
+    streams = stream, -- what opens streams over this transport
     flying = {}, -- ticket -> who waits for it: true, or an object with `landed`
     ready = {}, -- ticket -> reply
     body = nil, -- of the last reply: the next one is likely to have the same
