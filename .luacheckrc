@@ -9,6 +9,7 @@ exclude_files = { "build/" }
 read_globals = {
   "jit", "unpack", "loadstring", "setfenv",
   table = { fields = { "unpack", "pack" } },
+  coroutine = { fields = { "isyieldable" } },
   package = { fields = { "searchers", "loaders", "searchpath" } },
 }
 

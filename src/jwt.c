@@ -14,7 +14,8 @@
 
 #if defined(__has_include)
 #if !__has_include(<openssl/evp.h>)
-#error "koresms needs OpenSSL's headers: install libssl-dev (Debian, Ubuntu), openssl-devel (Fedora), openssl-dev (Alpine) or openssl (Homebrew)"
+#error "koresms needs OpenSSL's headers: install libssl-dev (Debian, \
+Ubuntu), openssl-devel (Fedora), openssl-dev (Alpine), openssl (Homebrew)"
 #endif
 #endif
 
@@ -26,6 +27,7 @@
 #include <openssl/rand.h>
 #include <openssl/rsa.h>
 
+#include "encode.h"
 #include "fork.h"
 #include "koresms.h"
 
@@ -50,12 +52,10 @@
 
 #define TTL_MAX         3600
 
-#define b64_len(n)      (((n) * 4 + 2) / 3)
-
 /* Every byte of a name may become "\u00XX"; the rest of the claims are two
    integers, a jti and their names. */
 #define CLAIMS_MAX      (2 * 6 * KSMS_NAME_MAX + 192)
-#define TOKEN_MAX       (64 + b64_len(CLAIMS_MAX) + b64_len(SIGNATURE_MAX))
+#define TOKEN_MAX       (64 + ksms_b64_len(CLAIMS_MAX) + ksms_b64_len(SIGNATURE_MAX))
 
 #define JTI_BYTES       16          /* 128 random bits */
 
@@ -86,107 +86,6 @@ typedef struct signer {
     char claims[CLAIMS_MAX];
     char token[TOKEN_MAX];
 } signer;
-
-
-/* ------------------------------------------------------------------ text */
-
-static size_t b64url(char *to, const unsigned char *s, size_t n)
-{
-    static const char digit[] =
-        "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
-    char *p = to;
-    for (; n >= 3; s += 3, n -= 3) {
-        *p++ = digit[s[0] >> 2];
-        *p++ = digit[(s[0] & 3) << 4 | s[1] >> 4];
-        *p++ = digit[(s[1] & 15) << 2 | s[2] >> 6];
-        *p++ = digit[s[2] & 63];
-    }
-    if (n > 0) {
-        *p++ = digit[s[0] >> 2];
-        if (n == 1) {
-            *p++ = digit[(s[0] & 3) << 4];
-        } else {
-            *p++ = digit[(s[0] & 3) << 4 | s[1] >> 4];
-            *p++ = digit[(s[1] & 15) << 2];
-        }
-    }
-    return (size_t)(p - to);
-}
-
-static char *hex(char *p, const unsigned char *s, size_t n)
-{
-    static const char digit[] = "0123456789abcdef";
-    for (; n > 0; s++, n--) {
-        *p++ = digit[*s >> 4];
-        *p++ = digit[*s & 15];
-    }
-    return p;
-}
-
-/* Appends 's' as the inside of a JSON string (RFC 8259, 7). */
-static char *json_escape(char *p, const char *s, size_t n)
-{
-    for (; n > 0; s++, n--) {
-        unsigned char c = (unsigned char)*s;
-        if (c == '"' || c == '\\') {
-            *p++ = '\\';
-            *p++ = (char)c;
-        } else if (c < 0x20) {
-            memcpy(p, "\\u00", 4);
-            p = hex(p + 4, &c, 1);
-        } else {
-            *p++ = (char)c;
-        }
-    }
-    return p;
-}
-
-/* Is this UTF-8 (RFC 3629)? A claim that is not cannot be read back. */
-static int is_utf8(const char *s, size_t n)
-{
-    const unsigned char *p = (const unsigned char *)s, *end = p + n;
-    while (p < end) {
-        unsigned long c = *p++;
-        int more = c < 0x80 ? 0 : c >> 5 == 6 ? 1 : c >> 4 == 14 ? 2
-                 : c >> 3 == 30 ? 3 : -1;
-        static const unsigned long least[] = {0, 0x80, 0x800, 0x10000};
-        int i;
-        if (more < 0 || end - p < more)
-            return 0;
-        if (more > 0)
-            c &= 0x3FUL >> more;
-        for (i = 0; i < more; i++, p++) {
-            if (*p >> 6 != 2)
-                return 0;
-            c = c << 6 | (*p & 0x3F);
-        }
-        if (c < least[more] || c > 0x10FFFF || (c >= 0xD800 && c <= 0xDFFF))
-            return 0;
-    }
-    return 1;
-}
-
-/* Appends a whole number; 'printf' would obey the host's locale. */
-static char *integer(char *p, double value)
-{
-    char digits[24];
-    int n = 0;
-    unsigned long long v = (unsigned long long)value;
-    do {
-        digits[n++] = (char)('0' + v % 10);
-        v /= 10;
-    } while (v > 0);
-    while (n > 0)
-        *p++ = digits[--n];
-    return p;
-}
-
-static char *literal(char *p, const char *s)
-{
-    size_t n = strlen(s);
-    memcpy(p, s, n);
-    return p + n;
-}
 
 
 /* ------------------------------------------------------------------- key */
@@ -368,24 +267,24 @@ static char *string_claim(lua_State *L, char *p, const char *name,
 {
     size_t n;
     const char *s = field(L, option, &n);
-    if (n == 0 || n > KSMS_NAME_MAX || !is_utf8(s, n)) {
+    if (n == 0 || n > KSMS_NAME_MAX || !ksms_is_utf8(s, n)) {
         lua_pushfstring(L, "%s: expected 1 to %d bytes of UTF-8 text",
                         option, KSMS_NAME_MAX);
         return NULL;
     }
-    p = literal(p, name);
-    p = json_escape(p, s, n);
-    return literal(p, "\",");
+    p = ksms_literal(p, name);
+    p = ksms_json_escape(p, s, n);
+    return ksms_literal(p, "\",");
 }
 
 /* The encoded header, and the claims that never change. */
 static int prepare(lua_State *L, signer *s, const algorithm *a)
 {
     char header[64], *p = header;
-    p = literal(p, "{\"alg\":\"");
-    p = literal(p, a->name);
-    p = literal(p, "\",\"typ\":\"JWT\"}");
-    s->head_len = b64url(s->token, (unsigned char *)header,
+    p = ksms_literal(p, "{\"alg\":\"");
+    p = ksms_literal(p, a->name);
+    p = ksms_literal(p, "\",\"typ\":\"JWT\"}");
+    s->head_len = ksms_b64url(s->token, (unsigned char *)header,
                          (size_t)(p - header));
     s->token[s->head_len++] = '.';
     p = string_claim(L, s->claims, "{\"appId\":\"", "client_id");
@@ -499,20 +398,20 @@ static int signer_token(lua_State *L)
     if (s->head_len == 0)
         return luaL_error(L, "this signer was closed");
     ERR_set_mark();
-    p = integer(literal(p, "\"iat\":"), now);
-    p = integer(literal(p, ",\"exp\":"), now + s->ttl);
+    p = ksms_integer(ksms_literal(p, "\"iat\":"), now);
+    p = ksms_integer(ksms_literal(p, ",\"exp\":"), now + s->ttl);
     if (s->jti) {
         if (!draw_id(&id)) {
             lua_pushnil(L);
             push_crypto_error(L, "no random bytes for the claim jti");
             return 2;
         }
-        p = literal(p, ",\"jti\":\"");
-        p = hex(p, id, JTI_BYTES);
+        p = ksms_literal(p, ",\"jti\":\"");
+        p = ksms_hex(p, id, JTI_BYTES);
         *p++ = '"';
     }
     *p++ = '}';
-    t += b64url(t, (unsigned char *)s->claims, (size_t)(p - s->claims));
+    t += ksms_b64url(t, (unsigned char *)s->claims, (size_t)(p - s->claims));
     if (!sign(s, (unsigned char *)s->token, (size_t)(t - s->token), sig,
               &sig_len)) {
         lua_pushnil(L);
@@ -521,7 +420,7 @@ static int signer_token(lua_State *L)
     }
     ERR_pop_to_mark();
     *t++ = '.';
-    t += b64url(t, sig, sig_len);
+    t += ksms_b64url(t, sig, sig_len);
     lua_pushlstring(L, s->token, (size_t)(t - s->token));
     return 1;
 }
@@ -548,7 +447,7 @@ static int l_random_id(lua_State *L)
         return lua_error(L);
     }
     ERR_pop_to_mark();
-    lua_pushlstring(L, text, (size_t)(hex(text, id, JTI_BYTES) - text));
+    lua_pushlstring(L, text, (size_t)(ksms_hex(text, id, JTI_BYTES) - text));
     return 1;
 }
 

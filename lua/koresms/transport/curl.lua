@@ -63,8 +63,8 @@ local function fill(reply, code, a, b, c, d, e)
     reply.failure, reply.text = nil, nil
   else
     local text, starts, phase, refused, late = a, b, c, d, e
-    reply.failure = failure.from_curl(code, starts, phase, refused, late)
-    reply.starts, reply.text, reply.status = starts, text, nil
+    reply.failure, reply.text = failure.from_curl(code, text, starts, phase, refused, late)
+    reply.starts, reply.status = starts, nil
   end
 end
 

@@ -31,30 +31,76 @@ M.curl = {
 M.curl_after = {
   [1] = "bad_response", -- HTTP/0.9, or no HTTP at all
   [8] = "bad_response",
+  [27] = "bad_response", -- a head line over libcurl's limit is said to be out of memory
   [61] = "bad_response",
   [63] = "bad_response",
 }
 
+-- What is not told apart by a code.
+local CHUNKS = "chunk"
+
+--- What would help where TLS failed: a pattern of OpenSSL's, GnuTLS's or libcurl's text, and
+-- the setting to look at. The first row that fits counts.
+M.tls_advice = {
+  { "expired", "look at the server's certificate and at the clock of this machine" },
+  { "not yet valid", "look at the server's certificate and at the clock of this machine" },
+  { "not yet activated", "look at the server's certificate and at the clock of this machine" },
+  { "subject name", "the certificate has to name the host as it stands in the setting host" },
+  { "does not match", "the certificate has to name the host as it stands in the setting host" },
+  { "issuer", "the setting ca_file names the certificates to trust" },
+  { "self.signed", "the setting ca_file names the certificates to trust" },
+  { "CAfile", "the setting ca_file has to name a readable file of certificates in PEM form" },
+  { "key too small", "the server's key is too weak; ca_file does not help, a new one does" },
+  { "too weak", "the server's certificate is too weak; ca_file does not help, a new one does" },
+  { "certificate verify", "the setting ca_file names the certificates to trust" },
+  { "certificate problem", "the setting ca_file names the certificates to trust" },
+  { "client certificate", "look at the settings client_cert and client_key" },
+  { "private key", "look at the settings client_cert and client_key" },
+  { "alert", "the server refused; it may want another protocol than TLS 1.2 or 1.3, or the "
+    .. "settings client_cert and client_key" },
+  { "wrong version", "is the port in the setting host one for TLS?" },
+  { "protocol", "the least is TLS 1.2; is the port in the setting host one for TLS?" },
+  { "", "is the port in the setting host one for TLS? it may also want client_cert and "
+    .. "client_key" },
+}
+
+local function with_advice(text)
+  for _, row in ipairs(M.tls_advice) do
+    if text:find(row[1]) then return ("%s (%s)"):format(text, row[2]) end
+  end
+end
+
 local phases = { resolve = "dns", connect = "connect", proxy = "proxy", tls = "connect" }
 
-local TIMED_OUT = 28
+local TIMED_OUT, OUT_OF_MEMORY = 28, 27
 
---- Names a failure of libcurl.
--- @tparam number code a CURLcode
--- @tparam number starts times request bytes began to leave
--- @tparam string phase "resolve", "connect", "proxy" or "tls"
--- @tparam boolean refused the reply was refused for what it held
--- @tparam boolean late the deadline has passed
--- @treturn string
-function M.from_curl(code, starts, phase, refused, late)
+local function name_of(code, text, starts, phase, refused, late)
   if starts > 0 then
-    if refused then return "bad_response" end
+    if refused or text:find(CHUNKS, 1, true) then return "bad_response" end
     if code == TIMED_OUT then return "timeout" end
     return M.curl_after[code] or "connection_lost"
   end
   if code == TIMED_OUT then return late and "timeout" or phases[phase] end
   -- A tunnel that the proxy refused or broke ends in a code of its own connection.
   return M.curl[code] or (phase == "proxy" and "proxy") or "connect"
+end
+
+--- Names a failure of libcurl.
+-- @tparam number code a CURLcode
+-- @tparam string text what libcurl says
+-- @tparam number starts times request bytes began to leave
+-- @tparam string phase "resolve", "connect", "proxy" or "tls"
+-- @tparam boolean refused the reply was refused for what it held
+-- @tparam boolean late the deadline has passed
+-- @treturn string
+-- @treturn string the text, with an advice where there is one
+function M.from_curl(code, text, starts, phase, refused, late)
+  local name = name_of(code, text, starts, phase, refused, late)
+  if name == "tls" then return name, with_advice(text) end
+  if starts > 0 and code == OUT_OF_MEMORY then
+    text = "a line of the reply's head is too long"
+  end
+  return name, text
 end
 
 local LATER = "send from a rewrite, access or content handler or a timer; in other phases "
