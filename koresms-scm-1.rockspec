@@ -48,6 +48,7 @@ build = {
     ["koresms.delivery"] = "lua/koresms/delivery.lua",
     ["koresms.http_date"] = "lua/koresms/http_date.lua",
     ["koresms.mask"] = "lua/koresms/mask.lua",
+    ["koresms.meta"] = "lua/koresms/meta.lua",
     ["koresms.misuse"] = "lua/koresms/misuse.lua",
     ["koresms.pacer"] = "lua/koresms/pacer.lua",
     ["koresms.sandbox"] = "sandbox/init.lua",

@@ -114,7 +114,7 @@ local function fits(row, value)
   return got == wanted, json_types[wanted]
 end
 
-local function check_shape(path, value, rows)
+local function check_shape(value, rows)
   if type(value) ~= "table" then return "expected an object of settings, got a " .. type(value) end
   local known = {}
   for _, row in ipairs(rows) do known[row.name] = row.env and row end
@@ -140,7 +140,7 @@ local function read_file(path, rows)
   if not text then return nil, fault end
   local value
   value, fault = parse(text)
-  fault = fault or check_shape(path, value, rows)
+  fault = fault or check_shape(value, rows)
   if fault then return nil, path .. ": " .. fault end
   return value
 end

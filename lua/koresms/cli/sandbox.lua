@@ -3,6 +3,7 @@
 -- It ends on Ctrl-C or SIGTERM, and, where /proc tells, when the process that started it
 -- ends: a script that is killed leaves no sandbox behind. Standard input plays no part,
 -- since a script's background job has an empty or an inherited one.
+local core = require "koresms.core"
 local curl = require "koresms.transport.curl"
 local output = require "koresms.cli.output"
 

@@ -1,0 +1,167 @@
+---@meta koresms
+-- LuaCATS annotations of the public interface. This file is for editors and checkers; no
+-- program loads it.
+error("koresms.meta holds annotations for editors; require \"koresms\"")
+
+---How a message ended.
+---@alias koresms.Outcome
+---| "accepted" # the platform triggered the experience flow
+---| "rejected" # the platform refused
+---| "not_sent" # not a byte of the request left
+---| "unknown"  # a request may have left and no usable answer came; never repeated
+
+---Stable under SemVer; the texts beside them are not.
+---@alias koresms.Code
+---| "invalid_number"
+---| "config"
+---| "sign"
+---| "rate_limited"
+---| "dns"
+---| "connect"
+---| "proxy"
+---| "tls"
+---| "timeout"
+---| "cancelled"
+---| "context"
+---| "connection_lost"
+---| "bad_response"
+---| "server_error"
+---| "unauthorized"
+---| "forbidden"
+---| "not_found"
+---| "redirect"
+---| "invalid_request"
+
+---@class (exact) koresms.Message
+---@field to string recipient, E.164: "+911234567890"
+---@field from? string sender, E.164; default: the setting `from`
+---@field id? string the caller's own; default: 128 random bits in hexadecimal
+
+---@class koresms.Result
+---@field outcome koresms.Outcome
+---@field code? koresms.Code nil when accepted
+---@field message? string for people; nil when accepted
+---@field retryable boolean true only where sending again cannot duplicate and may succeed
+---@field retry_after? number seconds
+---@field status? integer HTTP status
+---@field platform_code? number|string from the platform's error envelope
+---@field platform_message? string from the platform's error envelope
+---@field attempts integer requests that were put on the wire
+---@field id string
+---@field from? string
+---@field to string
+---@field index? integer place in the source of `send_many`
+---@field elapsed number seconds
+
+---@class (exact) koresms.SendOptions
+---@field timeout? number seconds, repeats included, up to 86400
+---@field connect_timeout? number seconds for each attempt, up to 86400
+---@field retries? integer 0 to 100
+
+---@class (exact) koresms.StreamOptions: koresms.SendOptions
+---@field concurrency? integer messages in flight at most, 1 to 1024; default 16
+
+---@class koresms.Event
+---@field kind "attempt"|"retry"|"verdict"|"pause"
+---@field id string of the message
+---@field to string masked
+---@field from string masked
+---@field attempt? integer number of the attempt
+---@field seconds? number of a retry's wait, or of a pause
+---@field outcome? koresms.Outcome
+---@field code? koresms.Code
+---@field status? integer
+---@field attempts? integer
+---@field elapsed? number
+
+---@class (exact) koresms.Options
+---@field host? string origin, with or without https://
+---@field bot_id? string
+---@field client_id? string
+---@field client_secret? string
+---@field client_secret_file? string
+---@field private_key_file? string RSA, PEM, without passphrase
+---@field token? string|fun(): string?, string?
+---@field algorithm? "HS256"|"HS512"|"RS256"|"RS512"
+---@field subject? string
+---@field token_ttl? integer seconds, 1 to 3600
+---@field jti? boolean
+---@field from? string E.164
+---@field timeout? number seconds
+---@field connect_timeout? number seconds
+---@field retries? integer
+---@field per_minute? number|false
+---@field per_hour? number|false
+---@field proxy? string
+---@field ca_file? string
+---@field client_cert? string
+---@field client_key? string
+---@field max_idle? number seconds
+---@field http_version? "1.1"|"2"
+---@field allow_http? boolean
+---@field shared_dict? string OpenResty
+---@field on_event? fun(event: koresms.Event)
+
+---@class koresms.Client
+local client = {}
+
+---Sends one message.
+---@param message koresms.Message
+---@param options? koresms.SendOptions
+---@return koresms.Result? result
+---@return string? text
+---@return koresms.Code? code
+---@return koresms.Result? failed
+function client:send(message, options) end
+
+---Sends many messages and gives each result as it is known.
+---@param messages koresms.Message[]|fun(): koresms.Message?
+---@param options? koresms.StreamOptions
+---@return fun(): koresms.Result?
+function client:send_many(messages, options) end
+
+---Signs a token.
+---@return string? token
+---@return string? text
+---@return "sign"? code
+function client:token() end
+
+---Closes the client. It may be called twice.
+function client:close() end
+
+---@class koresms
+---@field _VERSION string
+local koresms = {}
+
+---Checks a telephone number against E.164.
+---@param number string
+---@return string? number
+---@return string? text
+---@return "invalid_number"? code
+function koresms.e164(number) end
+
+---Makes a client. No connection is opened.
+---@param options? koresms.Options
+---@return koresms.Client? client
+---@return string? text
+---@return "config"? code
+function koresms.new(options) end
+
+---Sends one message with a client that is built once, from environment and file.
+---@param message koresms.Message
+---@param options? koresms.SendOptions
+---@return koresms.Result? result
+---@return string? text
+---@return koresms.Code? code
+---@return koresms.Result? failed
+function koresms.send(message, options) end
+
+---OpenResty: sends from phases without network I/O, by a timer.
+---@param message koresms.Message
+---@param options? koresms.SendOptions
+---@return true? accepted into the queue
+---@return string? text
+---@return koresms.Code? code
+function koresms.later(message, options) end
+
+return koresms
