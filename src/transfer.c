@@ -159,13 +159,14 @@ static int on_debug(CURL *easy, curl_infotype type, char *text, size_t n,
 }
 
 /* The body, once. It leaves after the head, so refusing it here still keeps
-   the server from ever having read a whole request: where a reply came first,
-   or bytes that may be one. */
+   the server from ever having read a whole request: where libcurl has begun
+   anew, or a reply came first, or bytes that may be one. */
 static size_t on_read(char *to, size_t size, size_t n, void *p)
 {
     slot *s = (slot *)p;
     size_t left = s->request_len - s->request_read;
-    if (s->request_read == 0 && (s->head.bytes > 0 || is_unclean(s)))
+    if (s->starts > 1
+        || (s->request_read == 0 && (s->head.bytes > 0 || is_unclean(s))))
         return CURL_READFUNC_ABORT;
     n = size * n < left ? size * n : left;
     memcpy(to, s->request + s->request_read, n);

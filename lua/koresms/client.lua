@@ -14,9 +14,6 @@ local stream_types = { timeout = "number", connect_timeout = "number", retries =
 
 local client = {}
 
--- Nothing secret is a field of a client: whatever prints tables may print it.
-local private = setmetatable({}, { __mode = "k" })
-
 local function positive(where, options, name)
   local value = options[name]
   if value ~= nil and not (value > 0 and value <= 86400) then
@@ -72,11 +69,11 @@ end
 function client:send(message, options, ...)
   if select("#", ...) > 0 then misuse.raise("bad argument #3 to 'send' (no value expected)") end
   local checked = check_options("bad argument #2 to 'send'", options, send_types)
-  local own = private[self]
-  local job = delivery.job({}, self, own.sign, "bad argument #1 to 'send'", message, checked)
+  local transport, sign = self.own()
+  local job = delivery.job({}, self, sign, "bad argument #1 to 'send'", message, checked)
   local refused = delivery.obstacle(self, job)
   if refused then return returns(delivery.conclude(self, job, refused)) end
-  return returns(delivery.carry(self, own.transport, job))
+  return returns(delivery.carry(self, transport, job))
 end
 
 --- Sends many messages under the client's limits, and gives each result as it is known.
@@ -105,8 +102,8 @@ function client:send_many(messages, options, ...)
     misuse.raise(("bad argument #1 to 'send_many' (table or function expected, got %s)"):format(given))
   end
   local checked = check_options("bad argument #2 to 'send_many'", options, stream_types)
-  local own = private[self]
-  return own.transport.streams.open(self, own.transport, own.sign, messages, checked)
+  local transport, sign = self.own()
+  return transport.streams.open(self, transport, sign, messages, checked)
 end
 
 --- Signs a token: for curl, and for support.
@@ -116,7 +113,8 @@ end
 -- @treturn[2] string text for people
 -- @treturn[2] string the code "sign"
 function client:token()
-  local token, text = private[self].sign()
+  local _, sign = self.own()
+  local token, text = sign()
   if token then return token end
   return nil, text, "sign"
 end
@@ -126,9 +124,10 @@ end
 -- @tparam ?number timeout seconds
 -- @treturn table the transport's reply
 function client:probe(timeout)
-  local token, text = private[self].sign()
+  local transport, sign = self.own()
+  local token, text = sign()
   if not token then return { failure = "sign", starts = 0, text = text } end
-  return private[self].transport:exchange({ token = token, body = "{}",
+  return transport:exchange({ token = token, body = "{}",
     timeout = timeout or self.settings.timeout,
     connect_timeout = self.settings.connect_timeout })
 end
@@ -138,7 +137,7 @@ end
 -- @function client:close
 function client:close()
   self.closed = true
-  private[self].transport:close()
+  self.own():close()
 end
 
 local metatable = {
@@ -198,11 +197,12 @@ function M.new(settings, open_transport)
   transport, text = open_transport(settings, url)
   if not transport then return nil, text, "config" end
   for _, name in ipairs(secrets) do settings[name] = nil end
-  local self = setmetatable({ settings = settings, closed = false,
+  -- Behind a function: whatever prints tables may print a client, and a transport holds the
+  -- tokens of what is in flight.
+  local function own() return transport, sign end
+  return setmetatable({ settings = settings, closed = false, own = own,
     pacer = transport.pacer and transport.pacer(settings)
       or pacer.new(settings.per_minute, settings.per_hour) }, metatable)
-  private[self] = { sign = sign, transport = transport }
-  return self
 end
 
 return M

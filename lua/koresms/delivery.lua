@@ -132,7 +132,7 @@ end
 -- @treturn table the verdict
 -- @treturn ?number seconds of the pause
 function M.settle(self, job, reply)
-  job.attempts = job.attempts + reply.starts
+  job.attempts, job.token = job.attempts + reply.starts, nil
   local judged = verdict.judge(reply)
   if judged.code ~= "rate_limited" then return judged end
   local pause = pause_of(reply)
@@ -144,10 +144,11 @@ end
 -- Seconds to wait before the next attempt; nil where there must be none.
 local function delay_of(job, judged, pause)
   if not judged.retryable or job.tries > job.retries or job.tries == 0 then return nil end
-  -- After a pause the pacer itself holds the message back.
+  -- After a pause, or without a permit, the pacer itself holds the message back.
+  local held = pause or judged.retry_after or 0
   local bound = math.min(BACKOFF * 2 ^ (job.tries - 1), BACKOFF_MOST)
   local delay = random() * bound
-  if clock() + (pause or 0) + delay >= job.deadline then return nil end
+  if clock() + held + delay >= job.deadline then return nil end
   return delay
 end
 
