@@ -4,7 +4,7 @@
 ** bytes began to leave, and how far a failure got. Finished transfers are
 ** collected by an explicit call, so that libcurl never calls into Lua.
 */
-#define _GNU_SOURCE             /* dladdr, RTLD_NODELETE */
+#define _GNU_SOURCE             /* dladdr, RTLD_NODELETE, sigaction */
 
 #include <dlfcn.h>
 #include <math.h>
@@ -21,6 +21,43 @@
 /* A caller that stays away longer than this between two steps (seconds) has
    its transfers wait for it: their clock stands still meanwhile. */
 #define ABSENCE             0.05
+
+/*
+** libcurl is told to leave signals alone. Before 7.87 OpenSSL then wrote to
+** sockets in a way that raises SIGPIPE where the peer is gone, which ends a
+** program that does not expect it.
+*/
+#ifndef KSMS_HOLD_SIGPIPE
+#define KSMS_HOLD_SIGPIPE   (!KSMS_CURL_GE(87, 0))
+#endif
+
+#if KSMS_HOLD_SIGPIPE
+
+#include <signal.h>
+
+typedef struct sigaction sigpipe;
+
+static void hold_sigpipe(sigpipe *old)
+{
+    struct sigaction ignore;
+    memset(&ignore, 0, sizeof ignore);
+    ignore.sa_handler = SIG_IGN;
+    (void)sigaction(SIGPIPE, &ignore, old);
+}
+
+static void release_sigpipe(const sigpipe *old)
+{
+    (void)sigaction(SIGPIPE, old, NULL);
+}
+
+#else
+
+typedef int sigpipe;
+
+#define hold_sigpipe(old)       (*(old) = 0)
+#define release_sigpipe(old)    ((void)(old))
+
+#endif
 
 static char content_type_line[] = "Content-Type: application/json";
 
@@ -56,9 +93,12 @@ static const char *enter(engine *e)
     if (e->tainted && e->flying == 0 && e->multi != NULL) {
         /* Its connections end with it. */
         CURLM *old = e->multi;
+        sigpipe pipe;
         e->multi = NULL;
         e->tainted = 0;
+        hold_sigpipe(&pipe);
         (void)curl_multi_cleanup(old);
+        release_sigpipe(&pipe);
     }
     if (e->multi == NULL) {
         if ((e->multi = curl_multi_init()) == NULL)
@@ -128,18 +168,23 @@ static void collect(engine *e)
 static void perform(engine *e)
 {
     int running;
+    sigpipe pipe;
+    hold_sigpipe(&pipe);
     if (curl_multi_perform(e->multi, &running) != CURLM_OK)
         fail_all(e);
     else
         collect(e);
+    release_sigpipe(&pipe);
 }
 
 /* Frees all that a process owns; works on a zeroed engine and twice. */
 static void shut(engine *e)
 {
     int i;
+    sigpipe pipe;
     if (e->multi != NULL && e->forks != ksms_forks)
         leave_parent(e);
+    hold_sigpipe(&pipe);
     for (i = 0; i < e->count; i++) {
         slot *s = e->slots[i];
         if (s->easy != NULL) {
@@ -155,6 +200,7 @@ static void shut(engine *e)
     }
     if (e->multi != NULL)
         (void)curl_multi_cleanup(e->multi);
+    release_sigpipe(&pipe);
     free(e->slots);
     free(e->sockets);
     curl_url_cleanup(e->url);
@@ -420,9 +466,12 @@ static int engine_cancel(lua_State *L)
     engine *e = check_engine(L);
     int number = (int)luaL_checkinteger(L, 2);
     slot *s = number >= 1 && number <= e->count ? e->slots[number - 1] : NULL;
+    sigpipe pipe;
     if (s == NULL || s->state != FLYING)
         return 0;
+    hold_sigpipe(&pipe);
     ksms_ground(s);
+    release_sigpipe(&pipe);
     e->flying--;
     ksms_free_slot(s);
     lua_pushinteger(L, s->starts);
