@@ -42,6 +42,8 @@ local function check_options(where, options, types)
   return options
 end
 
+M.check_options = check_options
+
 -- The values that `send` returns for a result.
 local function returns(result)
   if result.outcome == "accepted" then return result end
@@ -70,7 +72,9 @@ function client:send(message, options, ...)
   if select("#", ...) > 0 then misuse.raise("bad argument #3 to 'send' (no value expected)") end
   local checked = check_options("bad argument #2 to 'send'", options, send_types)
   local transport, sign = self.own()
-  local job = delivery.job({}, self, sign, "bad argument #1 to 'send'", message, checked)
+  local job = delivery.job({ plan = delivery.plan(self, sign, checked) },
+    "bad argument #1 to 'send'", message)
+  delivery.begin(job)
   local refused = delivery.obstacle(self, job)
   if refused then return returns(delivery.conclude(self, job, refused)) end
   return returns(delivery.carry(self, transport, job))

@@ -41,30 +41,43 @@ function M.cancelled()
   return own("cancelled", "the client or the stream was closed before the message started")
 end
 
---- Checks a message and copies it, with the checked options of its send, into a table that
--- may have served before. Raises on misuse.
--- @tparam table job
+--- What all messages of one send or stream have in common.
 -- @tparam table self the client
 -- @tparam function sign returns a token, or nil and a text
+-- @tparam table options checked ones
+-- @treturn table
+function M.plan(self, sign, options)
+  local settings = self.settings
+  return { sign = sign, from = settings.from, time = options.timeout or settings.timeout,
+    connect_timeout = options.connect_timeout or settings.connect_timeout,
+    retries = options.retries or settings.retries }
+end
+
+--- Checks that a message is one. Raises on misuse.
+function M.check(where, message)
+  misuse.check(where, "field", message, message_types)
+  if message.to == nil then misuse.raise(where .. " (field 'to': string expected, got nil)") end
+end
+
+--- Checks a message and copies it into a job. Raises on misuse.
+-- @tparam table job a table that may have served before; its `plan` is set
 -- @tparam string where such as "bad argument #1 to 'send'"
 -- @tparam table message
--- @tparam table options
 -- @tparam ?number index
 -- @treturn table the job
-function M.job(job, self, sign, where, message, options, index)
-  misuse.check(where, "field", message, message_types)
-  local to = message.to
-  if to == nil then misuse.raise(where .. " (field 'to': string expected, got nil)") end
-  local settings, now = self.settings, clock()
-  local time = options.timeout or settings.timeout
-  job.id, job.index, job.sign = message.id or core.random_id(), index, sign
-  job.to, job.from = to, message.from or settings.from
-  job.started, job.deadline, job.time = now, now + time, time
-  job.connect_timeout = options.connect_timeout or settings.connect_timeout
-  job.retries = options.retries or settings.retries
+function M.job(job, where, message, index)
+  M.check(where, message)
+  job.id, job.index = message.id or core.random_id(), index
+  job.to, job.from = message.to, message.from or job.plan.from
   job.tries = 0 -- requests handed to the transport
   job.attempts = 0 -- those of which bytes may have left
   return job
+end
+
+--- Starts a job's time.
+function M.begin(job)
+  local now = clock()
+  job.started, job.deadline = now, now + job.plan.time
 end
 
 -- Which of the two numbers will not do, and why.
@@ -83,6 +96,10 @@ function M.obstacle(self, job)
   end
   job.body = core.body(job.from, job.to)
   if not job.body then return own("invalid_number", number_fault(job)) end
+  -- Where nothing can be sent from, nothing may wait for a permit either.
+  local refusal = self.own().refusal
+  local refused = refusal and refusal()
+  if refused then return verdict.judge(refused) end
 end
 
 -- Waits for a permit; returns a verdict where none comes before the deadline.
@@ -103,10 +120,11 @@ end
 --- Makes a job ready for its next request, which has its permit: signs it, and gives it the
 -- time that is left. Returns a verdict where that cannot be.
 function M.prepare(self, job)
-  local token, text = job.sign()
+  local token, text = job.plan.sign()
   if not token then return own("sign", text) end
   job.token, job.tries = token, job.tries + 1
   if self.settings.on_event then tell(self, job, { kind = "attempt", attempt = job.tries }) end
+  job.connect_timeout = job.plan.connect_timeout
   job.timeout = job.deadline - clock()
   if job.timeout <= 0 then
     return own("timeout", "the deadline passed before the request was sent")
@@ -141,9 +159,18 @@ function M.settle(self, job, reply)
   return judged, pause
 end
 
+--- The same for a reply whose like was judged before and that is the last one, without a table
+-- for it. Returns nil where it is not so.
+function M.settle_known(job, status, body, starts)
+  local judged = verdict.known(status, body)
+  if not judged or judged.retryable then return nil end
+  job.attempts, job.token = job.attempts + starts, nil
+  return judged
+end
+
 -- Seconds to wait before the next attempt; nil where there must be none.
 local function delay_of(job, judged, pause)
-  if not judged.retryable or job.tries > job.retries or job.tries == 0 then return nil end
+  if not judged.retryable or job.tries > job.plan.retries or job.tries == 0 then return nil end
   -- After a pause, or without a permit, the pacer itself holds the message back.
   local held = pause or judged.retry_after or 0
   local bound = math.min(BACKOFF * 2 ^ (job.tries - 1), BACKOFF_MOST)
@@ -155,13 +182,15 @@ end
 --- The result that the caller sees.
 function M.conclude(self, job, judged, pause)
   local result = {
-    outcome = judged.outcome, code = judged.code, message = judged.message,
-    retryable = judged.retryable, retry_after = judged.retry_after or pause,
-    status = judged.status, platform_code = judged.platform_code,
-    platform_message = judged.platform_message, attempts = job.attempts,
-    id = job.id, from = job.from, to = job.to, index = job.index,
+    outcome = judged.outcome, retryable = judged.retryable, status = judged.status,
+    attempts = job.attempts, id = job.id, from = job.from, to = job.to, index = job.index,
     elapsed = clock() - job.started,
   }
+  if judged.code then
+    result.code, result.message = judged.code, judged.message
+    result.retry_after = judged.retry_after or pause
+    result.platform_code, result.platform_message = judged.platform_code, judged.platform_message
+  end
   if self.settings.on_event then
     tell(self, job, { kind = "verdict", outcome = result.outcome, code = result.code,
       status = result.status, attempts = result.attempts, elapsed = result.elapsed })

@@ -23,6 +23,17 @@ local function landed(job)
   stream.landings[stream.landed_last] = job
 end
 
+local finish
+
+-- The transport has an answer. True where it is the last word on the job.
+local function answered(job, status, body, starts)
+  local stream = job.stream
+  local judged = not job.carrier and delivery.settle_known(job, status, body, starts)
+  if not judged then return false end
+  finish(stream, job, delivery.conclude(stream.client, job, judged))
+  return true
+end
+
 -- A carrier: a coroutine, with the two waits of a transport, for a job that is not settled
 -- by its first reply.
 local carrier = {}
@@ -61,7 +72,7 @@ local function get(self)
   return result
 end
 
-local function finish(self, job, result)
+function finish(self, job, result)
   self.live = self.live - 1
   self.spare[#self.spare + 1] = job
   put(self, result)
@@ -71,7 +82,10 @@ end
 local after = {
   [REPLY] = function() end,
   [UNTIL] = function(self, worker) self.sleepers[#self.sleepers + 1] = worker end,
-  [RESULT] = function(self, worker, result) finish(self, worker.job, result) end,
+  [RESULT] = function(self, worker, result)
+    worker.job.carrier = nil
+    finish(self, worker.job, result)
+  end,
 }
 
 local settle
@@ -100,9 +114,8 @@ local function judged(self, job, verdict, pause)
 end
 
 local function start(self, job)
-  local now = clock()
   -- Its time begins now: until here it waited for others.
-  job.started, job.deadline = now, now + job.time
+  delivery.begin(job)
   self.live = self.live + 1
   local refused = delivery.prepare(self.client, job)
   if refused then return judged(self, job, refused) end
@@ -112,9 +125,8 @@ end
 
 local function spare_job(self)
   local job = table.remove(self.spare)
-  if not job then return { stream = self, reply = {}, landed = landed } end
-  job.carrier = nil
-  return job
+  return job or { stream = self, plan = self.plan, reply = {}, answered = answered,
+    landed = landed }
 end
 
 -- No message is pulled any more; `problem` is raised once all is answered.
@@ -129,8 +141,7 @@ local function next_job(self)
   if self.pull then message = self.pull() else message = self.messages[self.index + 1] end
   if message == nil then return nil end
   self.index = self.index + 1
-  return delivery.job(spare_job(self), self.client, self.sign,
-    "bad argument #1 to 'send_many'", message, self.options, self.index)
+  return delivery.job(spare_job(self), "bad argument #1 to 'send_many'", message, self.index)
 end
 
 -- The next message that may be sent; nil where there is none (any more).
@@ -146,6 +157,7 @@ local function pull(self)
     if not job then return stop(self) end
     local refused = delivery.obstacle(self.client, job)
     if not refused then return job end
+    delivery.begin(job)
     put(self, delivery.conclude(self.client, job, refused))
     if self.client.closed then return stop(self) end
   end
@@ -203,6 +215,7 @@ local function give_up_held(self)
   local job = self.held
   if not job then return end
   self.held = nil
+  delivery.begin(job)
   put(self, delivery.conclude(self.client, job, delivery.cancelled()))
 end
 
@@ -260,9 +273,9 @@ local closer = { __close = function(self) self.stream:close() end }
 -- @treturn function an iterator, and the further values of a generic for
 function M.open(client, transport, sign, messages, options)
   local self = setmetatable({
-    client = client, transport = transport, sign = sign,
+    client = client, transport = transport, plan = delivery.plan(client, sign, options),
     messages = messages, pull = type(messages) == "function" and messages or nil,
-    options = options, concurrency = options.concurrency or CONCURRENCY,
+    concurrency = options.concurrency or CONCURRENCY,
     index = 0, -- of the message pulled last
     held = nil, -- the job that waits for its permit
     live = 0, -- jobs that have started and have no result

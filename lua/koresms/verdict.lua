@@ -42,7 +42,7 @@ local function class(n)
   return function(reply) return math.floor(reply.status / 100) == n end
 end
 
-local function status(n)
+local function is(n)
   return function(reply) return reply.status == n end
 end
 
@@ -69,11 +69,11 @@ M.replies = {
   { outcome = "rejected", code = "redirect", when = class(3),
     advice = "a redirect is never followed, since the token would travel; "
       .. "set host to the address that answers" },
-  { outcome = "rejected", code = "unauthorized", when = status(401),
+  { outcome = "rejected", code = "unauthorized", when = is(401),
     advice = "look at client id and secret (or the private key and algorithm), the bot id, the "
       .. "API scope \"Outbound SMS\" (granted and published), and this machine's clock; "
       .. "an app that enforces JTI needs the setting jti" },
-  { outcome = "rejected", code = "forbidden", when = status(403),
+  { outcome = "rejected", code = "forbidden", when = is(403),
     advice = "is the API scope \"Outbound SMS\" granted to the app and published?" },
   { outcome = "rejected", code = "not_found", when = function(reply)
       return reply.status == 404
@@ -121,9 +121,18 @@ end
 -- and over, and its verdict is a function of status and body alone.
 local last = {}
 
+--- The verdict on a reply whose like was judged before; nil where none was.
+-- @tparam number status
+-- @tparam string body
+-- @treturn ?table
+function M.known(status, body)
+  local known = last[status]
+  return known and known.body == body and known.verdict or nil
+end
+
 local function judge_reply(reply)
-  local known = last[reply.status]
-  if known and known.body == reply.body then return known.verdict end
+  local known = M.known(reply.status, reply.body)
+  if known then return known end
   local seen = { status = reply.status, body = reply.body, json = decode(reply.body) }
   for _, row in ipairs(M.replies) do
     if row.when(seen) then

@@ -42,8 +42,10 @@ end
 
 --- Starts an exchange.
 -- @tparam table request `token`, `body`, `timeout` and `connect_timeout` in seconds
--- @tparam ?table owner its table `reply` receives the reply, and its method `landed` is
---   called then; without one the reply waits in `ready`
+-- @tparam ?table owner its method `answered` is called with the status, the body and the
+--   starts of a reply that came, and says whether that was enough; else its table `reply`
+--   receives the reply, and its method `landed` is called. Without an owner the reply waits
+--   in `ready`.
 -- @treturn[1] number a ticket
 -- @treturn[2] nil
 -- @treturn[2] table the reply, where nothing could be started
@@ -69,17 +71,20 @@ local function fill(reply, code, a, b, c, d, e)
 end
 
 -- Hands a reply to its waiter, or puts it where it will look.
-local function hand_over(self, ticket, code, status, body, ...)
-  if code == 0 then self.body = body end
+local function hand_over(self, ticket, code, a, b, c, d, e)
   local owner = self.flying[ticket]
   self.flying[ticket] = nil
-  if owner ~= true then
-    fill(owner.reply, code, status, body, ...)
-    return owner:landed()
+  if code == 0 then
+    self.body = b
+    -- Most replies are like the last one, and need no table.
+    if owner ~= true and owner:answered(a, b, e) then return end
   end
-  local reply = {}
-  fill(reply, code, status, body, ...)
-  self.ready[ticket] = reply
+  if owner == true then
+    owner = { reply = {} }
+    self.ready[ticket] = owner.reply
+  end
+  fill(owner.reply, code, a, b, c, d, e)
+  if owner.landed then owner:landed() end
 end
 
 -- Hands over all that has ended.
@@ -91,7 +96,7 @@ end
 
 --- Moves every exchange on, for at most `seconds` where nothing ends.
 function transport:step(seconds)
-  if self.engine:step(math.min(seconds, PIECE)) then drain(self, self.engine:take(self.body)) end
+  if self.engine and self.engine:step(math.min(seconds, PIECE)) then drain(self, self.engine:take(self.body)) end
 end
 
 --- One exchange, start to end.
