@@ -52,8 +52,8 @@ INCLUDES = -Isrc $(addprefix -isystem ,$(LUA_INCLUDE_DIR))
 COMPILE = $(CC) $(STD) $(WARNINGS) $(STRICT) $(INCLUDES) $(CURL_CFLAGS) $(CRYPTO_CFLAGS) \
   $(CPPFLAGS) $(CFLAGS)
 
-CORE := core e164 encode jwt request head http1
-CURL := engine transfer head
+CORE := core e164 encode jwt request head reader http1
+CURL := engine slot wire transfer head reader
 SOURCES := $(addprefix src/,$(addsuffix .c,$(sort $(CORE) $(CURL))))
 
 OUT := $(BUILD)/$(LUA_VERSION)

@@ -28,12 +28,16 @@ build = {
   modules = {
     ["koresms.core"] = {
       sources = {
-        "src/core.c", "src/e164.c", "src/encode.c", "src/jwt.c", "src/request.c", "src/head.c", "src/http1.c",
+        "src/core.c", "src/e164.c", "src/encode.c", "src/jwt.c", "src/request.c", "src/head.c",
+        "src/reader.c", "src/http1.c",
       },
       libraries = { "crypto" },
     },
     ["koresms.curl"] = {
-      sources = { "src/engine.c", "src/transfer.c", "src/head.c" },
+      sources = {
+        "src/engine.c", "src/slot.c", "src/wire.c", "src/transfer.c", "src/head.c",
+        "src/reader.c",
+      },
       libraries = { "curl" },
     },
     ["koresms"] = "lua/koresms/init.lua",

@@ -1,65 +1,62 @@
 /*
-** engine.c - opens koresms.curl: requests in, replies out, over one libcurl
-** multi handle. It knows no policy: it says what came back, how often request
-** bytes began to leave, and how far a failure got. Finished transfers are
-** collected by an explicit call, so that libcurl never calls into Lua.
+** engine.c - opens koresms.curl: requests in, replies out, over libcurl. It
+** knows no policy: it says what came back, whether request bytes began to
+** leave, and how far a failure got. What has ended is collected by an explicit
+** call, so that libcurl never calls into Lua.
 */
 #define _GNU_SOURCE             /* dladdr, RTLD_NODELETE, sigaction */
 
 #include <dlfcn.h>
 #include <math.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
+#include "engine.h"
 #include "fork.h"
 #include "request.h"
-#include "transfer.h"
 
 #define ENGINE              "koresms.engine"
 
 /* A caller that stays away longer than this between two steps (seconds) has
-   its transfers wait for it: their clock stands still meanwhile. */
+   its requests wait for it: their clock stands still meanwhile. */
 #define ABSENCE             0.05
 
 /*
 ** libcurl is told to leave signals alone. Before 7.87 OpenSSL then wrote to
 ** sockets in a way that raises SIGPIPE where the peer is gone, which ends a
-** program that does not expect it.
+** program that does not expect it; elsewhere no flag of 'send' prevents it.
 */
 #ifndef KSMS_HOLD_SIGPIPE
-#define KSMS_HOLD_SIGPIPE   (!KSMS_CURL_GE(87, 0))
+#if !KSMS_CURL_GE(87, 0) || !defined(MSG_NOSIGNAL)
+#define KSMS_HOLD_SIGPIPE   1
+#else
+#define KSMS_HOLD_SIGPIPE   0
+#endif
 #endif
 
-#if KSMS_HOLD_SIGPIPE
-
-#include <signal.h>
-
-typedef struct sigaction sigpipe;
-
-static void hold_sigpipe(sigpipe *old)
+static void hold_sigpipe(struct sigaction *old)
 {
+#if KSMS_HOLD_SIGPIPE
     struct sigaction ignore;
     memset(&ignore, 0, sizeof ignore);
     ignore.sa_handler = SIG_IGN;
     (void)sigaction(SIGPIPE, &ignore, old);
-}
-
-static void release_sigpipe(const sigpipe *old)
-{
-    (void)sigaction(SIGPIPE, old, NULL);
-}
-
 #else
-
-typedef int sigpipe;
-
-#define hold_sigpipe(old)       (*(old) = 0)
-#define release_sigpipe(old)    ((void)(old))
-
+    (void)old;
 #endif
+}
 
-static char content_type_line[] = "Content-Type: application/json";
+static void release_sigpipe(const struct sigaction *old)
+{
+#if KSMS_HOLD_SIGPIPE
+    (void)sigaction(SIGPIPE, old, NULL);
+#else
+    (void)old;
+#endif
+}
 
 /*
 ** The first call in a forked child: the connections are the parent's. Their
@@ -71,13 +68,13 @@ static void leave_parent(engine *e)
 {
     int i;
     for (i = 0; i < e->sockets_count; i++)
-        (void)close(e->sockets[i].fd);
+        (void)close(e->sockets[i]);
     e->sockets_count = 0;
     e->multi = NULL;
+    e->way->forget(e);
     for (i = 0; i < e->count; i++) {
         slot *s = e->slots[i];
-        s->easy = NULL;
-        if (s->state == FLYING) {
+        if (s->state == KSMS_FLYING) {
             s->starts = 1;
             s->lost = "this process was forked while the request was under way";
             ksms_finish(s, CURLE_RECV_ERROR);
@@ -90,16 +87,6 @@ static const char *enter(engine *e)
 {
     if (e->multi != NULL && e->forks != ksms_forks)
         leave_parent(e);
-    if (e->tainted && e->flying == 0 && e->multi != NULL) {
-        /* Its connections end with it. */
-        CURLM *old = e->multi;
-        sigpipe pipe;
-        e->multi = NULL;
-        e->tainted = 0;
-        hold_sigpipe(&pipe);
-        (void)curl_multi_cleanup(old);
-        release_sigpipe(&pipe);
-    }
     if (e->multi == NULL) {
         if ((e->multi = curl_multi_init()) == NULL)
             return "libcurl gave no multi handle";
@@ -108,99 +95,24 @@ static const char *enter(engine *e)
     return NULL;
 }
 
-/* libcurl has lost its way: every transfer in the air ends here. */
-static void fail_all(engine *e)
-{
-    int i;
-    for (i = 0; i < e->count; i++) {
-        slot *s = e->slots[i];
-        if (s->state == FLYING) {
-            ksms_ground(s);
-            s->lost = "libcurl gave up all transfers";
-            ksms_finish(s, CURLE_RECV_ERROR);
-        }
-    }
-}
-
-/* One ended transfer: done, or once more where not a byte had left. */
-static void land(slot *s, CURLcode code)
-{
-    if (code == CURLE_OK && !s->head.done) {
-        /* libcurl takes a connection that ends in the head for its end. */
-        s->lost = "the connection ended within the head of the reply";
-        code = CURLE_RECV_ERROR;
-    }
-#if !KSMS_HAVE_PREREQ
-    if (code == CURLE_OK && s->request_read < s->request_len) {
-        s->lost = "a reply came before the request had left";
-        code = CURLE_RECV_ERROR;
-    }
-#endif
-    /* Over HTTP/2 a failed request leaves its connection to the others. */
-    if (code != CURLE_OK && s->owner->http2)
-        s->owner->tainted = 1;
-    ksms_ground(s);
-    if (s->unclean && !s->fresh && s->starts == 0) {
-        s->fresh = 1;
-        s->owner->flying--;
-        s->state = FREE;
-        if (ksms_launch(s) == NULL)
-            return;
-        s->owner->flying++;
-    }
-    ksms_finish(s, code);
-}
-
-static void collect(engine *e)
-{
-    CURLMsg *message;
-    int left;
-    while ((message = curl_multi_info_read(e->multi, &left)) != NULL) {
-        char *p = NULL;
-        CURLcode code = message->data.result;
-        if (message->msg == CURLMSG_DONE
-            && curl_easy_getinfo(message->easy_handle, CURLINFO_PRIVATE, &p)
-               == CURLE_OK && p != NULL)
-            land((slot *)(void *)p, code);
-    }
-}
-
-static void perform(engine *e)
-{
-    int running;
-    sigpipe pipe;
-    hold_sigpipe(&pipe);
-    if (curl_multi_perform(e->multi, &running) != CURLM_OK)
-        fail_all(e);
-    else
-        collect(e);
-    release_sigpipe(&pipe);
-}
-
 /* Frees all that a process owns; works on a zeroed engine and twice. */
 static void shut(engine *e)
 {
+    struct sigaction pipe;
     int i;
-    sigpipe pipe;
     if (e->multi != NULL && e->forks != ksms_forks)
         leave_parent(e);
     hold_sigpipe(&pipe);
-    for (i = 0; i < e->count; i++) {
-        slot *s = e->slots[i];
-        if (s->easy != NULL) {
-            if (s->state == FLYING)
-                ksms_ground(s);
-            curl_easy_cleanup(s->easy);
-        }
-        if (s->auth != NULL)
-            ksms_wipe(s->auth, s->auth_size);
-        free(s->auth);
-        free(s->body);
-        free(s);
-    }
+    if (e->way != NULL)
+        e->way->shut(e);
     if (e->multi != NULL)
         (void)curl_multi_cleanup(e->multi);
     release_sigpipe(&pipe);
+    for (i = 0; i < e->count; i++) {
+        ksms_wipe(&e->slots[i]->out);
+        ksms_reader_release(&e->slots[i]->reader);
+        free(e->slots[i]);
+    }
     free(e->slots);
     free(e->sockets);
     curl_url_cleanup(e->url);
@@ -209,17 +121,13 @@ static void shut(engine *e)
     free(e->client_cert);
     free(e->client_key);
     memset(e, 0, sizeof *e);
-    e->closed = 1;
 }
-
-
-/* ---------------------------------------------------------------------- Lua */
 
 static engine *check_engine(lua_State *L)
 {
     engine *e = (engine *)luaL_checkudata(L, 1, ENGINE);
     const char *fault;
-    if (e->closed)
+    if (e->way == NULL)
         luaL_error(L, "this engine was closed");
     if ((fault = enter(e)) != NULL)
         luaL_error(L, "%s", fault);
@@ -250,14 +158,47 @@ static void copy_option(lua_State *L, const char *name, char **to)
     lua_pop(L, 1);
 }
 
+/* Appends a part of the URL to the head; 0 where there is no memory. */
+static int add_part(engine *e, CURLUPart what, const char *before)
+{
+    char *part = NULL;
+    CURLUcode rc = curl_url_get(e->url, what, &part, CURLU_NO_DEFAULT_PORT);
+    int ok;
+    if (rc == CURLUE_NO_PORT)
+        return 1;
+    ok = rc == CURLUE_OK
+        && ksms_buffer_add(&e->head, before, strlen(before))
+        && ksms_buffer_add(&e->head, part, strlen(part));
+    curl_free(part);
+    return ok;
+}
+
+/* Is the URL one of https? */
+static int is_secure(const engine *e)
+{
+    char *scheme = NULL;
+    int secure = 1;
+    if (curl_url_get(e->url, CURLUPART_SCHEME, &scheme, 0) == CURLUE_OK)
+        secure = strcmp(scheme, "http") != 0;
+    curl_free(scheme);
+    return secure;
+}
+
+/* Reads the option 'url', and writes the head of every request up to the token. */
 static void set_url(lua_State *L, engine *e)
 {
+    static const char fields[] = "\r\n" KSMS_FIELDS_TEXT "auth: ";
     lua_getfield(L, 1, "url");
     if ((e->url = curl_url()) == NULL)
         luaL_error(L, "not enough memory");
     if (curl_url_set(e->url, CURLUPART_URL, luaL_checkstring(L, -1),
                      CURLU_PATH_AS_IS) != CURLUE_OK)
         luaL_error(L, "option 'url' is no URL");
+    if (!add_part(e, CURLUPART_PATH, "POST ")
+        || !add_part(e, CURLUPART_HOST, " HTTP/1.1\r\nHost: ")
+        || !add_part(e, CURLUPART_PORT, ":")
+        || !ksms_buffer_add(&e->head, fields, sizeof fields - 1))
+        luaL_error(L, "not enough memory");
     lua_pop(L, 1);
 }
 
@@ -274,20 +215,42 @@ static int l_engine(lua_State *L)
     e = (engine *)ksms_newuserdata(L, sizeof *e);
     memset(e, 0, sizeof *e);
     ksms_setclass(L, ENGINE);
+    lua_getfield(L, 1, "http2");
+    e->way = lua_toboolean(L, -1) ? &ksms_transfer : &ksms_wire;
     set_url(L, e);
     copy_option(L, "proxy", &e->proxy);
     copy_option(L, "ca_file", &e->ca_file);
     copy_option(L, "client_cert", &e->client_cert);
     copy_option(L, "client_key", &e->client_key);
+    e->direct = !is_secure(e)
+        && (e->proxy == NULL || strncmp(e->proxy, "https:", 6) != 0);
     lua_getfield(L, 1, "cap");
     e->cap = (size_t)luaL_checknumber(L, -1);
     lua_getfield(L, 1, "max_idle");
-    e->max_idle = (long)ceil((double)luaL_checknumber(L, -1));
-    lua_getfield(L, 1, "http2");
-    e->http2 = lua_toboolean(L, -1);
-    e->content_type.data = content_type_line;
+    e->max_idle = luaL_checknumber(L, -1);
     lua_settop(L, 2);
     return 1;
+}
+
+/* Makes a free slot fly; NULL, or why nothing left. */
+static const char *launch(slot *s)
+{
+    engine *e = s->owner;
+    struct sigaction pipe;
+    const char *fault;
+    s->starts = 0;
+    s->fault = s->lost = NULL;
+    s->phase = "connect";
+    s->error[0] = '\0';
+    ksms_reader_start(&s->reader, e->cap);
+    s->state = KSMS_FLYING;
+    e->flying++;
+    hold_sigpipe(&pipe);
+    fault = e->way->launch(s);
+    release_sigpipe(&pipe);
+    if (fault != NULL)
+        e->flying--;
+    return fault;
 }
 
 /*
@@ -303,38 +266,31 @@ static int engine_submit(lua_State *L)
     const char *body = luaL_checklstring(L, 3, &body_len);
     double timeout = luaL_checknumber(L, 4);
     double connect = luaL_checknumber(L, 5) * 1000;
-    const char *fault;
+    const char *fault = "not enough memory";
     slot *s;
     luaL_argcheck(L, ksms_is_token(token, token_len), 2,
                   "a token has visible ASCII characters only");
     luaL_argcheck(L, body_len <= KSMS_REQUEST_MAX, 3, "too long for a message");
-    s = ksms_new_slot(e);
-    if (s == NULL || !ksms_set_token(s, token, token_len)) {
-        if (s != NULL)
-            ksms_free_slot(s);
-        lua_pushnil(L);
-        lua_pushliteral(L, "not enough memory");
-        return 2;
-    }
-    memcpy(s->request, body, body_len);
-    s->request_len = body_len;
-    s->begun = ksms_monotonic();
-    s->deadline = s->begun + timeout;
-    s->connect_wanted = connect < 1 ? 1 : connect > 1e9 ? 1000000000L
-                                                        : (long)connect;
-    s->fresh = 0;
-    if ((fault = ksms_launch(s)) != NULL) {
+    if ((s = ksms_new_slot(e)) != NULL) {
+        s->begun = ksms_monotonic();
+        s->deadline = s->begun + timeout;
+        s->connect_timeout = connect < 1 ? 1 : connect > 1e9 ? 1000000000L
+                                                             : (long)connect;
+        if (e->way->fill(s, token, token_len, body, body_len))
+            fault = launch(s);
+        if (fault == NULL) {
+            lua_pushinteger(L, s->number);
+            return 1;
+        }
         ksms_free_slot(s);
-        lua_pushnil(L);
-        lua_pushstring(L, fault);
-        return 2;
     }
-    lua_pushinteger(L, s->number);
-    return 1;
+    lua_pushnil(L);
+    lua_pushstring(L, fault);
+    return 2;
 }
 
 /*
-** The caller was busy elsewhere while answers waited. What the transfers lost
+** The caller was busy elsewhere while answers waited. What the requests lost
 ** by that is given back to them, so that nothing times out which nobody read.
 */
 static void make_up(engine *e)
@@ -346,35 +302,15 @@ static void make_up(engine *e)
     for (i = 0; i < e->count; i++) {
         slot *s = e->slots[i];
         double lost = now - (s->begun > e->left ? s->begun : e->left);
-        if (s->state != FLYING || lost < ABSENCE)
-            continue;
-        s->deadline += lost;
-        s->timeout += (long)(lost * 1000);
-        s->connect_timeout += (long)(lost * 1000);
-        e->extended = 1;
-        /* Where libcurl refuses, the transfer keeps its old time. */
-        (void)curl_easy_setopt(s->easy, CURLOPT_TIMEOUT_MS, s->timeout);
-        (void)curl_easy_setopt(s->easy, CURLOPT_CONNECTTIMEOUT_MS,
-                               s->connect_timeout);
+        if (s->state == KSMS_FLYING && lost >= ABSENCE) {
+            s->deadline += lost;
+            e->way->extend(s, (long)(lost * 1000));
+        }
     }
-}
-
-/* Milliseconds to wait at most: libcurl wakes at the old deadlines only. */
-static double until_deadline(engine *e, double ms)
-{
-    double now = ksms_monotonic();
-    int i;
-    for (i = 0; i < e->count; i++) {
-        const slot *s = e->slots[i];
-        double left = ceil((s->deadline - now) * 1000) + 1;
-        if (s->state == FLYING && left < ms)
-            ms = left < 1 ? 1 : left;
-    }
-    return ms;
 }
 
 /*
-** engine:step(seconds): moves every transfer on; waits up to 'seconds' where
+** engine:step(seconds): moves every request on; waits up to 'seconds' where
 ** none has ended yet, without using the CPU. Leaves true where there is
 ** something to take.
 */
@@ -382,23 +318,23 @@ static int engine_step(lua_State *L)
 {
     engine *e = check_engine(L);
     double ms = ceil((double)luaL_checknumber(L, 2) * 1000);
+    struct sigaction pipe;
     make_up(e);
-    perform(e);
-    if (e->flying == 0)
-        e->extended = 0;
-    if (e->done == NULL && ms > 0) {
-        int wait;
-        if (e->extended)
-            ms = until_deadline(e, ms);
-        wait = ms > 1e9 ? 1000000000 : (int)ms;
-        if (curl_multi_poll(e->multi, NULL, 0, wait, NULL) != CURLM_OK)
-            fail_all(e);
-        else if (e->flying > 0)
-            perform(e);
-    }
+    hold_sigpipe(&pipe);
+    e->way->move(e, ms);
+    release_sigpipe(&pipe);
     e->left = ksms_monotonic();
-    lua_pushboolean(L, e->done != NULL);
+    lua_pushboolean(L, e->ended != NULL);
     return 1;
+}
+
+static const char *failure_text(const slot *s)
+{
+    if (s->fault != NULL)
+        return s->fault;
+    if (s->lost != NULL)
+        return s->lost;
+    return s->error[0] != '\0' ? s->error : curl_easy_strerror(s->code);
 }
 
 static void push_field(lua_State *L, const char *s)
@@ -409,68 +345,68 @@ static void push_field(lua_State *L, const char *s)
         lua_pushnil(L);
 }
 
+/* Pushes the body; the string at 'likely' itself, where it is the same. */
+static void push_body(lua_State *L, const ksms_buffer *body, int likely)
+{
+    size_t n = 0;
+    const char *s = lua_type(L, likely) == LUA_TSTRING
+                  ? lua_tolstring(L, likely, &n) : NULL;
+    if (s != NULL && n == body->n && n > 0 && memcmp(s, body->bytes, n) == 0)
+        lua_pushvalue(L, likely);
+    else
+        lua_pushlstring(L, body->n > 0 ? body->bytes : "", body->n);
+}
+
 /*
-** engine:take(likely): the next ended transfer. Leaves nothing where there is
-** none. For a reply it leaves ticket, 0, status, body, Retry-After or nil, Date
-** or nil, starts; the body is the string 'likely' itself where they are equal,
-** since one platform says the same thing over and over and a string costs. For
-** a failure it leaves ticket, libcurl's code, text, starts, phase, refused
-** (true where a reply was refused for what it held), late (true where the
-** deadline has passed).
+** engine:take(likely): the next request that has ended. Leaves nothing where
+** there is none. For a reply it leaves ticket, 0, status, body, Retry-After or
+** nil, Date or nil, starts; the body is the string 'likely' itself where they
+** are equal, since one platform says the same thing over and over and a string
+** costs. For a failure it leaves ticket, libcurl's code, text, starts, phase,
+** refused (true where a reply was refused for what it held), late (true where
+** the deadline has passed).
 */
 static int engine_take(lua_State *L)
 {
     engine *e = check_engine(L);
-    slot *s = e->done;
+    slot *s = e->ended;
     if (s == NULL)
         return 0;
     lua_settop(L, 2);
     lua_pushinteger(L, s->number);
     lua_pushinteger(L, (lua_Integer)s->code);
     if (s->code == CURLE_OK) {
-        size_t n = 0;
-        const char *likely = lua_type(L, 2) == LUA_TSTRING
-                           ? lua_tolstring(L, 2, &n) : NULL;
-        lua_pushinteger(L, s->head.status);
-        if (likely != NULL && n == s->body_len && n > 0
-            && memcmp(likely, s->body, n) == 0)
-            lua_pushvalue(L, 2);
-        else
-            lua_pushlstring(L, s->body != NULL ? s->body : "", s->body_len);
-        push_field(L, s->head.retry_after);
-        push_field(L, s->head.date);
+        lua_pushinteger(L, s->reader.head.status);
+        push_body(L, &s->reader.body, 2);
+        push_field(L, s->reader.head.retry_after);
+        push_field(L, s->reader.head.date);
         lua_pushinteger(L, s->starts);
     } else {
-        lua_pushstring(L, ksms_failure_text(s));
-#if !KSMS_HAVE_PREREQ
-        /* A write that failed half-way is not reported as one. */
-        if (s->starts == 0 && s->code == CURLE_SEND_ERROR)
-            s->starts = 1;
-#endif
+        lua_pushstring(L, failure_text(s));
         lua_pushinteger(L, s->starts);
-        lua_pushstring(L, ksms_phase(s));
+        lua_pushstring(L, s->phase);
         lua_pushboolean(L, s->fault != NULL);
         lua_pushboolean(L, ksms_monotonic() >= s->deadline);
     }
-    e->done = s->next;
+    e->ended = s->next;
     ksms_free_slot(s);
     return lua_gettop(L) - 2;
 }
 
 /*
-** engine:cancel(ticket): gives up a transfer that was not taken yet. Leaves
-** the number of its starts; nil where no such transfer is in the air.
+** engine:cancel(ticket): gives up a request that has not ended. Leaves the
+** number of its starts; nil where no such request is in the air.
 */
 static int engine_cancel(lua_State *L)
 {
     engine *e = check_engine(L);
     int number = (int)luaL_checkinteger(L, 2);
     slot *s = number >= 1 && number <= e->count ? e->slots[number - 1] : NULL;
-    sigpipe pipe;
-    if (s == NULL || s->state != FLYING)
+    struct sigaction pipe;
+    if (s == NULL || s->state != KSMS_FLYING)
         return 0;
     hold_sigpipe(&pipe);
-    ksms_ground(s);
+    e->way->ground(s);
     release_sigpipe(&pipe);
     e->flying--;
     ksms_free_slot(s);
@@ -478,7 +414,7 @@ static int engine_cancel(lua_State *L)
     return 1;
 }
 
-/* engine:flying(): leaves the number of transfers in the air. */
+/* engine:flying(): leaves the number of requests in the air. */
 static int engine_flying(lua_State *L)
 {
     lua_pushinteger(L, check_engine(L)->flying);
@@ -486,8 +422,8 @@ static int engine_flying(lua_State *L)
 }
 
 /*
-** The resolver's threads may outlive the last transfer: libcurl has to stay
-** in memory even when the interpreter unloads this module.
+** The resolver's threads may outlive the last request: libcurl has to stay in
+** memory even when the interpreter unloads this module.
 */
 static void pin_libcurl(void)
 {
@@ -524,7 +460,5 @@ KSMS_EXPORT int luaopen_koresms_curl(lua_State *L)
     lua_setfield(L, -2, "engine");
     lua_pushstring(L, curl_version());
     lua_setfield(L, -2, "_LIBCURL");
-    lua_pushboolean(L, KSMS_HAVE_PREREQ);
-    lua_setfield(L, -2, "guarded");
     return 1;
 }

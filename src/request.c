@@ -259,13 +259,10 @@ static int l_request(lua_State *L)
     luaL_checklstring(L, 4, &body_len);
     luaL_argcheck(L, ksms_is_token(token, n), 3,
                   "a token has visible ASCII characters only");
-    lua_pushfstring(L, "POST %s HTTP/1.1\r\nHost: %s\r\nauth: ", path,
-                    authority);
+    lua_pushfstring(L, "POST %s HTTP/1.1\r\nHost: %s\r\n" KSMS_FIELDS_TEXT
+                    "auth: ", path, authority);
     lua_pushvalue(L, 3);
-    lua_pushfstring(L, "\r\nContent-Type: application/json\r\n"
-                    "Accept: application/json\r\n"
-                    "User-Agent: " KSMS_USER_AGENT "\r\n"
-                    "Content-Length: %d\r\n\r\n", (int)body_len);
+    lua_pushfstring(L, "\r\nContent-Length: %d\r\n\r\n", (int)body_len);
     lua_pushvalue(L, 4);
     lua_concat(L, 4);
     return 1;

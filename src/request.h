@@ -10,6 +10,12 @@
 
 #define KSMS_USER_AGENT     "koresms/" KSMS_VERSION
 
+/* The header fields that are the same in every request. */
+#define KSMS_FIELDS_TEXT \
+    "Content-Type: application/json\r\n" \
+    "Accept: application/json\r\n" \
+    "User-Agent: " KSMS_USER_AGENT "\r\n"
+
 /*
 ** May these bytes stand as the value of the 'auth' header? Visible ASCII
 ** only: libcurl writes a header as it is given, line ends included.

@@ -1,135 +1,33 @@
 /*
-** transfer.c - one POST over libcurl, with what libcurl calls back.
+** transfer.c - HTTP/2, which libcurl speaks.
 **
 ** libcurl sends a POST again by itself when a kept connection dies before a
-** reply byte. Here the pre-request callback, called each time before request
-** bytes leave, refuses the second time; zero calls prove that nothing left.
+** reply byte, or refuses its stream. The pre-request callback, called each time
+** before request bytes leave, refuses the second time; zero calls prove that
+** nothing left.
 **
 ** No callback touches Lua: they write into memory that the engine's userdata
 ** owns.
 */
-#define _GNU_SOURCE             /* SOCK_CLOEXEC */
-
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
-#include <netinet/in.h>
-#include <sys/socket.h>
-#include <unistd.h>
 
+#include "engine.h"
 #include "request.h"
-#include "transfer.h"
 
-#define BODY_START          1024
-#define BODY_KEEP           (16 * 1024)     /* larger buffers are given back */
+/* Without the pre-request callback (or where the build asks for it) the body
+   is given by a callback that cannot rewind: libcurl then cannot repeat it. */
+#if KSMS_CURL_GE(80, 0) && !defined(KSMS_NO_PREREQ)
+#define HAVE_PREREQ         1
+#else
+#define HAVE_PREREQ         0
+#endif
+
 #define AUTH_PREFIX         "auth: "
 
-double ksms_monotonic(void)
-{
-    struct timespec t = {0, 0};
-    (void)clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
-}
+static char content_type[] = "Content-Type: application/json";
 
-void ksms_wipe(char *s, size_t n)
-{
-    volatile char *p = s;
-    while (n-- > 0)
-        *p++ = 0;
-}
-
-/* Makes room for 'need' elements of 'size'; 0 where there is no memory. */
-static int grow(void **array, int *room, int need, size_t size)
-{
-    int wanted = *room > 0 ? *room : 8;
-    void *p;
-    if (need <= *room)
-        return 1;
-    while (wanted < need)
-        wanted *= 2;
-    p = realloc(*array, (size_t)wanted * size);
-    if (p == NULL)
-        return 0;
-    *array = p;
-    *room = wanted;
-    return 1;
-}
-
-
-/* ------------------------------------------------------ libcurl's callbacks */
-
-static curl_socket_t on_open(void *p, curlsocktype purpose,
-                             struct curl_sockaddr *a)
-{
-    engine *e = (engine *)p;
-    int fd;
-    (void)purpose;
-    if (!grow((void **)&e->sockets, &e->sockets_room, e->sockets_count + 1,
-              sizeof *e->sockets))
-        return CURL_SOCKET_BAD;
-    fd = socket(a->family, a->socktype | SOCK_CLOEXEC, a->protocol);
-    if (fd < 0)
-        return CURL_SOCKET_BAD;
-    e->sockets[e->sockets_count].fd = fd;
-    e->sockets[e->sockets_count++].port = 0;
-    return fd;
-}
-
-static int on_close(void *p, curl_socket_t fd)
-{
-    engine *e = (engine *)p;
-    int i;
-    for (i = 0; i < e->sockets_count; i++) {
-        if (e->sockets[i].fd == fd) {
-            e->sockets[i] = e->sockets[--e->sockets_count];
-            break;
-        }
-    }
-    return close(fd);
-}
-
-/* The local port of a socket, 0 where it has none. */
-static long local_port(int fd)
-{
-    struct sockaddr_storage a;
-    socklen_t n = sizeof a;
-    if (getsockname(fd, (struct sockaddr *)&a, &n) != 0)
-        return 0;
-    if (a.ss_family == AF_INET)
-        return ntohs(((struct sockaddr_in *)(void *)&a)->sin_port);
-    if (a.ss_family == AF_INET6)
-        return ntohs(((struct sockaddr_in6 *)(void *)&a)->sin6_port);
-    return 0;
-}
-
-/*
-** Does a kept connection hold bytes, or its end, before we ask anything? A
-** reply that nobody asked for would be taken for the answer to this request.
-** libcurl tells the local port of the connection it chose, not its socket.
-*/
-static int is_unclean(const slot *s)
-{
-    engine *e = s->owner;
-    long made = 0, port = 0;
-    char byte;
-    int i;
-    if (e->http2)
-        return 0;               /* frames for other streams are usual there */
-    if (curl_easy_getinfo(s->easy, CURLINFO_NUM_CONNECTS, &made) != CURLE_OK
-        || curl_easy_getinfo(s->easy, CURLINFO_LOCAL_PORT, &port) != CURLE_OK)
-        return 1;
-    for (i = 0; i < e->sockets_count; i++) {
-        if (e->sockets[i].port == 0)
-            e->sockets[i].port = local_port(e->sockets[i].fd);
-        if (made == 0 && e->sockets[i].port == port
-            && recv(e->sockets[i].fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) >= 0)
-            return 1;
-    }
-    return 0;
-}
-
-#if KSMS_HAVE_PREREQ
+#if HAVE_PREREQ
 
 static int on_start(void *p, char *to, char *from, int to_port, int from_port)
 {
@@ -137,10 +35,6 @@ static int on_start(void *p, char *to, char *from, int to_port, int from_port)
     (void)to; (void)from; (void)to_port; (void)from_port;
     if (s->starts > 0)
         return CURL_PREREQFUNC_ABORT;
-    if (is_unclean(s)) {
-        s->unclean = 1;
-        return CURL_PREREQFUNC_ABORT;
-    }
     s->starts++;
     return CURL_PREREQFUNC_OK;
 }
@@ -160,13 +54,12 @@ static int on_debug(CURL *easy, curl_infotype type, char *text, size_t n,
 
 /* The body, once. It leaves after the head, so refusing it here still keeps
    the server from ever having read a whole request: where libcurl has begun
-   anew, or a reply came first, or bytes that may be one. */
+   anew, or a reply came first. */
 static size_t on_read(char *to, size_t size, size_t n, void *p)
 {
     slot *s = (slot *)p;
     size_t left = s->request_len - s->request_read;
-    if (s->starts > 1
-        || (s->request_read == 0 && (s->head.bytes > 0 || is_unclean(s))))
+    if (s->starts > 1 || (s->request_read == 0 && s->reader.head.bytes > 0))
         return CURL_READFUNC_ABORT;
     n = size * n < left ? size * n : left;
     memcpy(to, s->request + s->request_read, n);
@@ -179,9 +72,7 @@ static size_t on_read(char *to, size_t size, size_t n, void *p)
 static size_t on_header(char *line, size_t size, size_t n, void *p)
 {
     slot *s = (slot *)p;
-    s->fault = ksms_head_line(&s->head, line, size * n);
-    if (s->fault == NULL && s->head.is_h2 && !s->owner->http2)
-        s->fault = "the status line claims another version of HTTP";
+    s->fault = ksms_head_line(&s->reader.head, line, size * n);
     return s->fault == NULL ? size * n : 0;
 }
 
@@ -189,90 +80,38 @@ static size_t on_body(char *data, size_t size, size_t n, void *p)
 {
     slot *s = (slot *)p;
     n *= size;
-    if (n > s->owner->cap - s->body_len) {
-        s->fault = "the reply's body is larger than the cap";
-        return 0;
-    }
-    if (s->body_len + n > s->body_size) {
-        size_t wanted = s->body_size > 0 ? s->body_size : BODY_START;
-        char *body;
-        while (wanted < s->body_len + n)
-            wanted *= 2;
-        body = (char *)realloc(s->body, wanted);
-        if (body == NULL) {
-            s->fault = "no memory for the reply's body";
-            return 0;
-        }
-        s->body = body;
-        s->body_size = wanted;
-    }
-    memcpy(s->body + s->body_len, data, n);
-    s->body_len += n;
-    return n;
+    if (n > s->reader.cap - s->reader.body.n)
+        s->fault = "reply body too large";
+    else if (!ksms_buffer_add(&s->reader.body, data, n))
+        s->fault = "no memory for the reply";
+    return s->fault == NULL ? n : 0;
 }
-
-
-/* -------------------------------------------------------------------- slots */
 
 /* Sets all that never changes on a new easy handle. */
 static CURLcode prepare(slot *s)
 {
     engine *e = s->owner;
     CURL *easy = s->easy;
-    CURLcode rc = CURLE_OK;
+    CURLcode rc = ksms_connection(easy, e, s->error);
 #define set(option, value) \
     (rc = rc != CURLE_OK ? rc : curl_easy_setopt(easy, option, value))
-    set(CURLOPT_CURLU, e->url);
-#if KSMS_CURL_GE(85, 0)
-    set(CURLOPT_PROTOCOLS_STR, "http,https");
-#else
-    set(CURLOPT_PROTOCOLS, (long)(CURLPROTO_HTTP | CURLPROTO_HTTPS));
-#endif
     set(CURLOPT_PATH_AS_IS, 1L);
     set(CURLOPT_FOLLOWLOCATION, 0L);
-    set(CURLOPT_NOSIGNAL, 1L);
-#if KSMS_CURL_GE(87, 0)
-    /* Otherwise a hanging name server holds up every transfer. */
-    set(CURLOPT_QUICK_EXIT, 1L);
-#endif
-    set(CURLOPT_ERRORBUFFER, s->error);
     set(CURLOPT_USERAGENT, KSMS_USER_AGENT);
-    set(CURLOPT_HTTPHEADER, &s->auth_node);
-    set(CURLOPT_HTTP_VERSION, (long)(e->http2 ? CURL_HTTP_VERSION_2TLS
-                                              : CURL_HTTP_VERSION_1_1));
-    set(CURLOPT_PIPEWAIT, (long)e->http2);
+    set(CURLOPT_HTTPHEADER, &s->auth);
+    set(CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_2TLS);
+    set(CURLOPT_PIPEWAIT, 1L);
     if (e->max_idle > 0)
-        set(CURLOPT_MAXAGE_CONN, e->max_idle);
+        set(CURLOPT_MAXAGE_CONN, e->max_idle < 1 ? 1L : (long)e->max_idle);
     else
         set(CURLOPT_FORBID_REUSE, 1L);
-    /* An empty proxy and an empty list of exceptions keep libcurl from
-       reading http_proxy and no_proxy from the environment. */
-    set(CURLOPT_PROXY, e->proxy != NULL ? e->proxy : "");
-    set(CURLOPT_NOPROXY, "");
-    set(CURLOPT_HTTPPROXYTUNNEL, 1L);
-    set(CURLOPT_SUPPRESS_CONNECT_HEADERS, 1L);
-    set(CURLOPT_SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2);
-    set(CURLOPT_SSL_VERIFYPEER, 1L);
-    set(CURLOPT_SSL_VERIFYHOST, 2L);
-    if (e->ca_file != NULL) {
-        set(CURLOPT_CAINFO, e->ca_file);
-        set(CURLOPT_CAPATH, NULL);
-    }
-    if (e->client_cert != NULL)
-        set(CURLOPT_SSLCERT, e->client_cert);
-    if (e->client_key != NULL)
-        set(CURLOPT_SSLKEY, e->client_key);
-    set(CURLOPT_OPENSOCKETFUNCTION, on_open);
-    set(CURLOPT_OPENSOCKETDATA, e);
-    set(CURLOPT_CLOSESOCKETFUNCTION, on_close);
-    set(CURLOPT_CLOSESOCKETDATA, e);
     set(CURLOPT_HEADERFUNCTION, on_header);
     set(CURLOPT_HEADERDATA, s);
     set(CURLOPT_WRITEFUNCTION, on_body);
     set(CURLOPT_WRITEDATA, s);
     set(CURLOPT_PRIVATE, s);
     set(CURLOPT_POST, 1L);
-#if KSMS_HAVE_PREREQ
+#if HAVE_PREREQ
     set(CURLOPT_PREREQFUNCTION, on_start);
     set(CURLOPT_PREREQDATA, s);
     set(CURLOPT_POSTFIELDS, s->request);
@@ -283,166 +122,205 @@ static CURLcode prepare(slot *s)
     set(CURLOPT_DEBUGDATA, s);
     set(CURLOPT_VERBOSE, 1L);
 #endif
-#undef set
     return rc;
-}
-
-slot *ksms_new_slot(engine *e)
-{
-    slot *s = e->free;
-    if (s != NULL) {
-        e->free = s->next;
-        return s;
-    }
-    if (!grow((void **)&e->slots, &e->room, e->count + 1, sizeof *e->slots))
-        return NULL;
-    s = (slot *)calloc(1, sizeof *s);
-    if (s == NULL)
-        return NULL;
-    e->slots[e->count++] = s;
-    s->owner = e;
-    s->number = e->count;
-    s->auth_node.next = &e->content_type;
-    return s;
-}
-
-void ksms_free_slot(slot *s)
-{
-    s->state = FREE;
-    s->next = s->owner->free;
-    s->owner->free = s;
-    if (s->body_size > BODY_KEEP) {
-        free(s->body);
-        s->body = NULL;
-        s->body_size = 0;
-    }
-}
-
-void ksms_finish(slot *s, CURLcode code)
-{
-    engine *e = s->owner;
-    s->code = code;
-    s->state = DONE;
-    s->next = NULL;
-    if (e->done == NULL)
-        e->done = s;
-    else
-        e->done_last->next = s;
-    e->done_last = s;
-    e->flying--;
-}
-
-int ksms_set_token(slot *s, const char *token, size_t n)
-{
-    const size_t prefix = sizeof AUTH_PREFIX - 1;
-    if (s->auth_size < prefix + n + 1) {
-        char *auth = (char *)malloc(prefix + n + 1);
-        if (auth == NULL)
-            return 0;
-        if (s->auth != NULL)
-            ksms_wipe(s->auth, s->auth_size);
-        free(s->auth);
-        s->auth = s->auth_node.data = auth;
-        s->auth_size = prefix + n + 1;
-        memcpy(auth, AUTH_PREFIX, prefix);
-    }
-    memcpy(s->auth + prefix, token, n);
-    s->auth[prefix + n] = '\0';
-    return 1;
 }
 
 /* Sets on the easy handle what differs from its last transfer. */
-static CURLcode adjust(slot *s)
+static CURLcode adjust(slot *s, int fresh)
 {
-    double left = ceil((s->deadline - ksms_monotonic()) * 1000);
-    long timeout = left < 1 ? 1 : left > 1e9 ? 1000000000L : (long)left;
+    CURL *easy = s->easy;
+    long timeout = ksms_ms_until(s->deadline), length = (long)s->request_len;
     CURLcode rc = CURLE_OK;
-    if (s->timeout != timeout)
-        rc = curl_easy_setopt(s->easy, CURLOPT_TIMEOUT_MS, timeout);
-    if (rc == CURLE_OK && s->connect_timeout != s->connect_wanted)
-        rc = curl_easy_setopt(s->easy, CURLOPT_CONNECTTIMEOUT_MS,
-                              s->connect_wanted);
-    if (rc == CURLE_OK && s->request_set != (long)s->request_len)
-        rc = curl_easy_setopt(s->easy, CURLOPT_POSTFIELDSIZE,
-                              (long)s->request_len);
-    if (rc == CURLE_OK && s->fresh_set != s->fresh)
-        rc = curl_easy_setopt(s->easy, CURLOPT_FRESH_CONNECT, (long)s->fresh);
-    s->timeout = timeout;
-    s->connect_timeout = s->connect_wanted;
-    s->request_set = (long)s->request_len;
-    s->fresh_set = s->fresh;
+    if (s->timeout_set != timeout)
+        set(CURLOPT_TIMEOUT_MS, timeout);
+    if (s->connect_set != s->connect_timeout)
+        set(CURLOPT_CONNECTTIMEOUT_MS, s->connect_timeout);
+    if (s->length_set != length)
+        set(CURLOPT_POSTFIELDSIZE, length);
+    if (s->fresh_set != fresh)
+        set(CURLOPT_FRESH_CONNECT, (long)fresh);
+#undef set
+    s->timeout_set = timeout;
+    s->connect_set = s->connect_timeout;
+    s->length_set = length;
+    s->fresh_set = fresh;
     return rc;
 }
 
-const char *ksms_launch(slot *s)
+static int transfer_fill(slot *s, const char *token, size_t token_len,
+                         const char *body, size_t body_len)
+{
+    s->out.n = 0;
+    if (!ksms_buffer_add(&s->out, AUTH_PREFIX, sizeof AUTH_PREFIX - 1)
+        || !ksms_buffer_add(&s->out, token, token_len)
+        || !ksms_buffer_add(&s->out, "", 1))
+        return 0;
+    s->auth.data = s->out.bytes;
+    s->auth.next = &s->owner->content_type;
+    s->owner->content_type.data = content_type;
+    memcpy(s->request, body, body_len);
+    s->request_len = body_len;
+    return 1;
+}
+
+static const char *transfer_launch(slot *s)
 {
     engine *e = s->owner;
     CURLcode rc = CURLE_OK;
     CURLMcode mc;
-    if (e->tainted)
-        s->fresh = 1;
     if (s->easy == NULL) {
         if ((s->easy = curl_easy_init()) == NULL)
             return "libcurl gave no handle";
-        s->timeout = s->connect_timeout = s->request_set = s->fresh_set = -1;
+        s->timeout_set = s->connect_set = s->length_set = s->fresh_set = -1;
         rc = prepare(s);
     }
+    s->request_read = 0;
     if (rc == CURLE_OK)
-        rc = adjust(s);
+        rc = adjust(s, e->tainted);
     if (rc != CURLE_OK) {
         curl_easy_cleanup(s->easy);
         s->easy = NULL;
         return curl_easy_strerror(rc);
     }
-    s->starts = s->unclean = 0;
-    s->fault = s->lost = NULL;
-    s->error[0] = '\0';
-    s->body_len = s->request_read = 0;
-    ksms_head_reset(&s->head);
     mc = curl_multi_add_handle(e->multi, s->easy);
-    if (mc != CURLM_OK)
-        return curl_multi_strerror(mc);
-    s->state = FLYING;
-    e->flying++;
-    return NULL;
+    return mc == CURLM_OK ? NULL : curl_multi_strerror(mc);
 }
 
-void ksms_ground(slot *s)
+static void transfer_ground(slot *s)
 {
     /* The only failures here are handles that are none. */
     (void)curl_multi_remove_handle(s->owner->multi, s->easy);
 }
 
-
-const char *ksms_phase(const slot *s)
+static void land(slot *s, CURLcode code)
 {
-    curl_off_t resolved = 0, connected = 0;
-    long answer = 0, port = 0;
-    CURL *easy = s->easy;
-    if (easy == NULL
-        || curl_easy_getinfo(easy, CURLINFO_NAMELOOKUP_TIME_T, &resolved)
-           != CURLE_OK
-        || curl_easy_getinfo(easy, CURLINFO_CONNECT_TIME_T, &connected)
-           != CURLE_OK
-        || curl_easy_getinfo(easy, CURLINFO_LOCAL_PORT, &port) != CURLE_OK
-        || curl_easy_getinfo(easy, CURLINFO_HTTP_CONNECTCODE, &answer)
-           != CURLE_OK)
-        return "connect";
-    if (resolved == 0)
-        return "resolve";
-    /* A connection that tunnels counts as one only behind the proxy. */
-    if (s->owner->proxy != NULL && port > 0 && answer / 100 != 2)
-        return "proxy";
-    return connected == 0 ? "connect" : "tls";
+    engine *e = s->owner;
+    if (code == CURLE_OK && !s->reader.head.done) {
+        /* libcurl takes a connection that ends in the head for its end. */
+        s->lost = "the connection ended within the head of the reply";
+        code = CURLE_RECV_ERROR;
+    }
+    if (code == CURLE_ABORTED_BY_CALLBACK && s->starts > 0)
+        s->lost = "the connection died without an answer";
+#if !HAVE_PREREQ
+    if (code == CURLE_OK && s->request_read < s->request_len) {
+        s->lost = "a reply came before the request had left";
+        code = CURLE_RECV_ERROR;
+    }
+    /* A write that failed half-way is not reported as one. */
+    if (code == CURLE_SEND_ERROR && s->starts == 0)
+        s->starts = 1;
+#endif
+    if (code != CURLE_OK) {
+        s->phase = ksms_phase(e, s->easy);
+        /* A failed request leaves its connection to the others. */
+        e->tainted = 1;
+    }
+    transfer_ground(s);
+    ksms_finish(s, code);
 }
 
-const char *ksms_failure_text(const slot *s)
+/* libcurl has lost its way: every transfer in the air ends here. */
+static void fail_all(engine *e)
 {
-    if (s->fault != NULL)
-        return s->fault;
-    if (s->lost != NULL)
-        return s->lost;
-    if (s->starts > 0 && s->code == CURLE_ABORTED_BY_CALLBACK)
-        return "the connection died without an answer";
-    return s->error[0] != '\0' ? s->error : curl_easy_strerror(s->code);
+    int i;
+    for (i = 0; i < e->count; i++) {
+        slot *s = e->slots[i];
+        if (s->state == KSMS_FLYING) {
+            transfer_ground(s);
+            s->lost = "libcurl gave up all transfers";
+            ksms_finish(s, CURLE_RECV_ERROR);
+        }
+    }
 }
+
+static void perform(engine *e)
+{
+    CURLMsg *message;
+    int running, left;
+    if (curl_multi_perform(e->multi, &running) != CURLM_OK) {
+        fail_all(e);
+        return;
+    }
+    while ((message = curl_multi_info_read(e->multi, &left)) != NULL) {
+        char *p = NULL;
+        CURLcode code = message->data.result;
+        if (message->msg == CURLMSG_DONE
+            && curl_easy_getinfo(message->easy_handle, CURLINFO_PRIVATE, &p)
+               == CURLE_OK && p != NULL)
+            land((slot *)(void *)p, code);
+    }
+}
+
+/* Milliseconds to wait at most. libcurl wakes at the deadlines it knows, which
+   may have been put off since. */
+static double until_deadline(const engine *e, double ms)
+{
+    int i;
+    for (i = 0; i < e->count; i++) {
+        const slot *s = e->slots[i];
+        if (s->state == KSMS_FLYING && ms > ksms_ms_until(s->deadline))
+            ms = (double)ksms_ms_until(s->deadline);
+    }
+    return ms;
+}
+
+/* Ends the connections that have failed a request, once nobody uses one. */
+static void renew(engine *e)
+{
+    CURLM *fresh;
+    if (!e->tainted || e->flying > 0 || (fresh = curl_multi_init()) == NULL)
+        return;
+    (void)curl_multi_cleanup(e->multi);
+    e->multi = fresh;
+    e->tainted = 0;
+}
+
+static void transfer_move(engine *e, double ms)
+{
+    perform(e);
+    if (e->ended == NULL && ms > 0) {
+        ms = until_deadline(e, ms);
+        if (curl_multi_poll(e->multi, NULL, 0,
+                            ms > 1e9 ? 1000000000 : (int)ms, NULL) != CURLM_OK)
+            fail_all(e);
+        else if (e->flying > 0)
+            perform(e);
+    }
+    renew(e);
+}
+
+static void transfer_extend(slot *s, long ms)
+{
+    s->timeout_set += ms;
+    s->connect_set += ms;
+    /* Where libcurl refuses, the transfer keeps its old time. */
+    (void)curl_easy_setopt(s->easy, CURLOPT_TIMEOUT_MS, s->timeout_set);
+    (void)curl_easy_setopt(s->easy, CURLOPT_CONNECTTIMEOUT_MS, s->connect_set);
+}
+
+static void transfer_forget(engine *e)
+{
+    int i;
+    for (i = 0; i < e->count; i++)
+        e->slots[i]->easy = NULL;
+    e->tainted = 0;
+}
+
+static void transfer_shut(engine *e)
+{
+    int i;
+    for (i = 0; i < e->count; i++) {
+        slot *s = e->slots[i];
+        if (s->easy == NULL)
+            continue;
+        if (s->state == KSMS_FLYING)
+            transfer_ground(s);
+        curl_easy_cleanup(s->easy);
+    }
+}
+
+const ksms_way ksms_transfer = {
+    transfer_fill, transfer_launch, transfer_ground, transfer_move,
+    transfer_extend, transfer_forget, transfer_shut
+};

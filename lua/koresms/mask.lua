@@ -23,21 +23,31 @@ local function shorten(text)
   end))
 end
 
+-- Cuts where a character begins, so that UTF-8 stays UTF-8.
+local function cut(text, most)
+  while most > 0 and text:byte(most + 1) >= 0x80 and text:byte(most + 1) < 0xC0 do
+    most = most - 1
+  end
+  return text:sub(1, most)
+end
+
 --- Foreign text, without tokens, telephone numbers, control characters, or end.
 -- @tparam string text
 -- @tparam ?number most bytes to keep, 300 by default
 -- @treturn string
 function M.text(text, most)
   most = most or 300
-  text = shorten(text):gsub("%c+", " ")
-  if #text > most then
-    -- Cut where a character begins, so that UTF-8 stays UTF-8.
-    while most > 0 and text:byte(most + 1) >= 0x80 and text:byte(most + 1) < 0xC0 do
-      most = most - 1
-    end
-    text = text:sub(1, most) .. "..."
+  local bound = most + 4096
+  -- The patterns take longer than a text is long: what is not shown is not searched. What
+  -- may be half a token or a number goes with it.
+  local whole = #text <= bound
+  if not whole then
+    local rest = cut(text, bound):gsub("[%w_.+-]+$", "")
+    text = rest ~= "" and rest or cut(text, bound)
   end
-  return text
+  text = shorten(text):gsub("%c+", " ")
+  if #text > most then return cut(text, most) .. "..." end
+  return whole and text or text .. "..."
 end
 
 return M

@@ -103,7 +103,7 @@ local function envelope(object)
     or object or {}
   local text = first.msg or first.message
   local code = first.code
-  return type(text) == "string" and mask.text(text) or nil,
+  return type(text) == "string" and mask.text(text, 1000) or nil,
     (type(code) == "number" or type(code) == "string") and code or nil
 end
 
@@ -112,7 +112,7 @@ local function describe(row, reply, text, code)
   if code ~= nil then
     said[1] = type(code) == "number" and ("%.14g"):format(code) or mask.text(code, 40)
   end
-  if text then said[#said + 1] = text end
+  if text then said[#said + 1] = mask.text(text) end
   return ("HTTP %d%s; %s"):format(reply.status,
     said[1] and " (" .. table.concat(said, ": ") .. ")" or "", row.advice)
 end

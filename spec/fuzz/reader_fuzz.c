@@ -1,5 +1,5 @@
 /*
-** reader_fuzz.c - libFuzzer target over head.c and http1.c without Lua.
+** reader_fuzz.c - libFuzzer target over head.c and reader.c.
 **
 **   clang -g -O1 -fsanitize=fuzzer,address,undefined -DKSMS_HEAD_MAX=2048u -Isrc \
 **       -o reader_fuzz spec/fuzz/reader_fuzz.c src/head.c
@@ -9,8 +9,7 @@
 ** rest is cut. Beside memory errors the target finds outcomes that depend on the cuts,
 ** and replies that are held to be complete against the rules.
 */
-#define KSMS_HTTP1_PURE
-#include "../../src/http1.c"
+#include "../../src/reader.c"
 
 #include <stdint.h>
 
@@ -24,14 +23,14 @@ static void must(int truth)
         abort();
 }
 
-static void check(const reader *r)
+static void check(const ksms_reader *r)
 {
     must(r->body.n <= r->cap && r->body.n <= r->body.size);
     must(r->line.n <= r->line.size && r->line.size <= 2 * CHUNK_LINE_MAX);
-    must(r->state >= LOST ? r->text != NULL && r->body.bytes == NULL : r->text == NULL);
-    if (r->state < DONE || r->head.done)
-        must(r->head.bytes <= KSMS_HEAD_MAX || r->state == REFUSED);
-    if (r->state != DONE)
+    must(r->state >= KSMS_LOST ? r->text != NULL && r->body.bytes == NULL : r->text == NULL);
+    if (r->state < KSMS_DONE || r->head.done)
+        must(r->head.bytes <= KSMS_HEAD_MAX || r->state == KSMS_REFUSED);
+    if (r->state != KSMS_DONE)
         return;
     must(r->head.done && r->head.status >= 200 && r->head.status <= 599);
     must(!(r->head.chunked && r->head.length >= 0));
@@ -42,7 +41,7 @@ static void check(const reader *r)
                                 ksms_head_bodyless(&r->head)));
 }
 
-static void start_reader(reader *r)
+static void start_reader(ksms_reader *r)
 {
     memset(r, 0, sizeof *r);
     ksms_head_reset(&r->head);
@@ -50,23 +49,23 @@ static void start_reader(reader *r)
 }
 
 /* Each piece is a copy of its own, so that a read past it is seen. */
-static void feed_copy(reader *r, const char *s, size_t n)
+static void feed_copy(ksms_reader *r, const char *s, size_t n)
 {
     char *copy = malloc(n ? n : 1);
     must(copy != NULL);
     memcpy(copy, s, n);
-    feed(r, copy, n);
+    ksms_reader_feed(r, copy, n);
     free(copy);
     check(r);
 }
 
-static void compare(const reader *a, const reader *b)
+static void compare(const ksms_reader *a, const ksms_reader *b)
 {
     must(a->state == b->state && a->reusable == b->reusable);
     must(a->text == NULL ? b->text == NULL : strcmp(a->text, b->text) == 0);
     must(a->body.n == b->body.n);
     must(a->body.n == 0 || memcmp(a->body.bytes, b->body.bytes, a->body.n) == 0);
-    if (a->state == DONE) {
+    if (a->state == KSMS_DONE) {
         must(a->head.status == b->head.status);
         must(strcmp(a->head.retry_after, b->head.retry_after) == 0);
         must(strcmp(a->head.date, b->head.date) == 0);
@@ -92,7 +91,7 @@ static void feed_lines(const char *s, size_t n)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    reader whole, cut;
+    ksms_reader whole, cut;
     const char *s = (const char *)data + 1;
     size_t n, at = 0;
     unsigned step;
@@ -112,12 +111,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         step = step % 2 ? step * 29 + 7 : step; /* even: pieces of one size */
     }
     compare(&whole, &cut);
-    end(&whole);
-    end(&cut);
+    ksms_reader_end(&whole);
+    ksms_reader_end(&cut);
     check(&whole);
     compare(&whole, &cut);
-    release(&whole);
-    release(&cut);
+    ksms_reader_release(&whole);
+    ksms_reader_release(&cut);
     feed_lines(s, n);
     return 0;
 }
