@@ -14,9 +14,7 @@ end
 
 -- What the platform says may repeat what it was sent.
 local function shorten(text)
-  text = text:gsub("[%w_-]+%.[%w_-]+%.[%w_-]+", function(word)
-    return word:find("^eyJ") and "[token]" or nil
-  end)
+  text = text:gsub("eyJ[%w_-]*%.[%w_-]+%.[%w_-]+", "[token]")
   return (text:gsub("%+?%d%d%d%d%d%d%d+", function(digits)
     if digits:sub(1, 1) == "+" then return M.number(digits) end
     return #digits <= 15 and M.number("+" .. digits):sub(2) or nil

@@ -12,6 +12,7 @@ M.curl = {
   [51] = "tls", -- peer verification, before 7.62
   [53] = "tls", -- engine not found
   [54] = "tls", -- engine cannot be set
+  [56] = "proxy", -- nothing but a proxy's answer is received before the request
   [58] = "tls", -- client certificate
   [59] = "tls", -- cipher
   [60] = "tls", -- peer verification
@@ -56,8 +57,8 @@ M.tls_advice = {
   { "certificate problem", "the setting ca_file names the certificates to trust" },
   { "client certificate", "look at the settings client_cert and client_key" },
   { "private key", "look at the settings client_cert and client_key" },
-  { "alert", "the server refused; it may want another protocol than TLS 1.2 or 1.3, or the "
-    .. "settings client_cert and client_key" },
+  { "alert", "the server (setting host) refused; it may want another protocol "
+    .. "than TLS 1.2 or 1.3, or the settings client_cert and client_key" },
   { "wrong version", "is the port in the setting host one for TLS?" },
   { "protocol", "the least is TLS 1.2; is the port in the setting host one for TLS?" },
   { "", "is the port in the setting host one for TLS? it may also want client_cert and "
@@ -115,6 +116,7 @@ local VALIDITY = "look at the server's certificate and at the clock of this mach
 local HANDSHAKE = "nginx's error log has the reason; lua_ssl_protocols, lua_ssl_ciphers, or "
   .. "client_cert and client_key may be what is missing"
 local PAIR = "client_key has to belong to client_cert"
+local UNTOLD = "nginx does not tell why: " .. TRUST .. "; " .. NAMES .. "; it has to be valid"
 
 --- What cosockets and the kernel say: a pattern, the failure, and where they matter the phase
 -- ("context", "connect", "proxy", "handshake", "send" or "receive") and an advice. The first
@@ -141,6 +143,7 @@ M.cosocket = {
   { "certificate has expired", "tls", phase = "handshake", advice = VALIDITY },
   { "certificate is not yet valid", "tls", phase = "handshake", advice = VALIDITY },
   { "client private key", "tls", phase = "handshake", advice = PAIR },
+  { "certificate refused", "tls", phase = "handshake", advice = UNTOLD },
   { "handshake failed", "tls", phase = "handshake", advice = HANDSHAKE },
   { "^timeout$", "connect", phase = "handshake" },
   { "", "tls", phase = "handshake" },
