@@ -25,7 +25,7 @@ finish() {
   if [ "$group" = own ]; then kill -KILL -$$; fi
   exit
 }
-unset LUA_PATH LUA_CPATH LUA_INIT NGINX
+unset LUA_PATH LUA_CPATH LUA_INIT NGINX LD_PRELOAD
 exec >/dev/null 2>&1
 if mkdir -m 700 "$prefix"; then
   trap finish HUP INT TERM

@@ -14,7 +14,8 @@ end
 -- @treturn string what it wrote to standard output, without the last line ends
 function M.run(command)
   -- Lua 5.1's close gives no exit status, so the shell prints it behind the output.
-  local pipe = io.popen("{ " .. command .. "\n}; echo \":$?\"", "r")
+  -- What is preloaded into this Lua, such as a sanitizer, is not meant for other programs.
+  local pipe = io.popen("unset LD_PRELOAD; { " .. command .. "\n}; echo \":$?\"", "r")
   if not pipe then return false, "" end
   local output = pipe:read("*a")
   pipe:close()
