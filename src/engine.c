@@ -116,6 +116,7 @@ static void shut(engine *e)
     free(e->slots);
     free(e->sockets);
     curl_url_cleanup(e->url);
+    free(e->head.bytes);
     free(e->proxy);
     free(e->ca_file);
     free(e->client_cert);

@@ -408,7 +408,6 @@ static void wire_shut(engine *e)
     free(e->links);
     free(e->polled);
     free(e->polled_links);
-    free(e->head.bytes);
 }
 
 const ksms_way ksms_wire = {
