@@ -151,8 +151,17 @@ lint-cppcheck:
 	  --inline-suppr --suppress=missingIncludeSystem '-D__has_include(x)=1' \
 	  -DLIBCURL_VERSION_NUM=0x080000 -DOPENSSL_VERSION_NUMBER=0x30000000L -Isrc $(SOURCES)
 
-bench: all
-	@LUA=$(LUA) BUILD=$(OUT) bench/run.sh
+BENCH_PROGRAMS := $(addprefix $(BUILD)/bench/,easy multi socket_action measure)
+
+$(BUILD)/bench/%: bench/%.c bench/post.h
+	@mkdir -p $(@D)
+	$(CC) -std=c99 $(WARNINGS) $(STRICT) $(CURL_CFLAGS) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS) \
+	  -o $@ $< $(CURL_LIBS)
+
+bench: all $(BENCH_PROGRAMS)
+	@if command -v luajit >/dev/null && $(PKG_CONFIG) --exists luajit; then \
+	  $(MAKE) --no-print-directory -s LUA_VERSION=jit all; fi
+	@LUA=$(LUA) BUILD=$(BUILD) bench/run.sh
 
 docs:
 	ldoc --dir $(BUILD)/docs --project koresms --title koresms lua/koresms
