@@ -88,7 +88,7 @@ static const char *enter(engine *e)
     if (e->multi != NULL && e->forks != ksms_forks)
         leave_parent(e);
     if (e->multi == NULL) {
-        if ((e->multi = curl_multi_init()) == NULL)
+        if ((e->multi = ksms_new_multi()) == NULL)
             return "libcurl gave no multi handle";
         e->forks = ksms_forks;
     }

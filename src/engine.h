@@ -134,6 +134,9 @@ void ksms_free_slot(slot *s);
 /* A flying slot has ended; it waits to be taken. */
 void ksms_finish(slot *s, CURLcode code);
 
+/* A multi handle, or NULL. */
+CURLM *ksms_new_multi(void);
+
 /* Sets what every connection has in common: TLS, proxy, sockets, limits. */
 CURLcode ksms_connection(CURL *easy, engine *e, char *error);
 

@@ -128,6 +128,22 @@ static int on_close(void *p, curl_socket_t fd)
     return close(fd);
 }
 
+CURLM *ksms_new_multi(void)
+{
+    CURLM *multi = curl_multi_init();
+#if KSMS_CURL_GE(67, 0)
+    /* The default of 100 would spread a larger stream over more connections
+       than HTTP/2 needs. */
+    if (multi != NULL
+        && curl_multi_setopt(multi, CURLMOPT_MAX_CONCURRENT_STREAMS, 1024L)
+           != CURLM_OK) {
+        (void)curl_multi_cleanup(multi);
+        multi = NULL;
+    }
+#endif
+    return multi;
+}
+
 CURLcode ksms_connection(CURL *easy, engine *e, char *error)
 {
     CURLcode rc = CURLE_OK;

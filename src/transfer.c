@@ -269,7 +269,7 @@ static double until_deadline(const engine *e, double ms)
 static void renew(engine *e)
 {
     CURLM *fresh;
-    if (!e->tainted || e->flying > 0 || (fresh = curl_multi_init()) == NULL)
+    if (!e->tainted || e->flying > 0 || (fresh = ksms_new_multi()) == NULL)
         return;
     (void)curl_multi_cleanup(e->multi);
     e->multi = fresh;

@@ -71,9 +71,9 @@ end
 function client:send(message, options, ...)
   if select("#", ...) > 0 then misuse.raise("bad argument #3 to 'send' (no value expected)") end
   local checked = check_options("bad argument #2 to 'send'", options, send_types)
-  local transport, sign = self.own()
-  local job = delivery.job({ plan = delivery.plan(self, sign, checked) },
-    "bad argument #1 to 'send'", message)
+  local transport, sign, plan = self.own()
+  if checked ~= no_options then plan = delivery.plan(self, sign, checked) end
+  local job = delivery.job(delivery.blank(plan), "bad argument #1 to 'send'", message)
   delivery.begin(job)
   local refused = delivery.obstacle(self, job)
   if refused then return returns(delivery.conclude(self, job, refused)) end
@@ -203,10 +203,13 @@ function M.new(settings, open_transport)
   for _, name in ipairs(secrets) do settings[name] = nil end
   -- Behind a function: whatever prints tables may print a client, and a transport holds the
   -- tokens of what is in flight.
-  local function own() return transport, sign end
-  return setmetatable({ settings = settings, closed = false, own = own,
+  local plan
+  local function own() return transport, sign, plan end
+  local self = setmetatable({ settings = settings, closed = false, own = own,
     pacer = transport.pacer and transport.pacer(settings)
       or pacer.new(settings.per_minute, settings.per_hour) }, metatable)
+  plan = delivery.plan(self, sign, no_options)
+  return self
 end
 
 return M

@@ -59,8 +59,16 @@ function M.check(where, message)
   if message.to == nil then misuse.raise(where .. " (field 'to': string expected, got nil)") end
 end
 
+--- A table for a job. Its fields are here so that it need not grow.
+-- @tparam table plan
+-- @treturn table
+function M.blank(plan)
+  return { plan = plan, id = "", to = "", from = "", body = "", token = "", tries = 0, attempts = 0,
+    started = 0, deadline = 0, timeout = 0, connect_timeout = 0 }
+end
+
 --- Checks a message and copies it into a job. Raises on misuse.
--- @tparam table job a table that may have served before; its `plan` is set
+-- @tparam table job a blank one, or one that is done
 -- @tparam string where such as "bad argument #1 to 'send'"
 -- @tparam table message
 -- @tparam ?number index

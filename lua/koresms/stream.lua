@@ -125,8 +125,10 @@ end
 
 local function spare_job(self)
   local job = table.remove(self.spare)
-  return job or { stream = self, plan = self.plan, reply = {}, answered = answered,
-    landed = landed }
+  if job then return job end
+  job = delivery.blank(self.plan)
+  job.stream, job.reply, job.answered, job.landed = self, {}, answered, landed
+  return job
 end
 
 -- No message is pulled any more; `problem` is raised once all is answered.

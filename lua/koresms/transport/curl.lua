@@ -79,12 +79,13 @@ local function hand_over(self, ticket, code, a, b, c, d, e)
     -- Most replies are like the last one, and need no table.
     if owner ~= true and owner:answered(a, b, e) then return end
   end
-  if owner == true then
-    owner = { reply = {} }
-    self.ready[ticket] = owner.reply
+  if owner ~= true then
+    fill(owner.reply, code, a, b, c, d, e)
+    return owner:landed()
   end
-  fill(owner.reply, code, a, b, c, d, e)
-  if owner.landed then owner:landed() end
+  local reply = { status = 0, body = "", starts = 0, date = "" }
+  fill(reply, code, a, b, c, d, e)
+  self.ready[ticket] = reply
 end
 
 -- Hands over all that has ended.
