@@ -103,14 +103,18 @@ local function envelope(object)
     or object or {}
   local text = first.msg or first.message
   local code = first.code
-  return type(text) == "string" and mask.text(text, 1000) or nil,
-    (type(code) == "number" or type(code) == "string") and code or nil
+  if type(code) == "string" then
+    code = mask.text(code, 100)
+  elseif type(code) ~= "number" then
+    code = nil
+  end
+  return type(text) == "string" and mask.text(text, 1000) or nil, code
 end
 
 local function describe(row, reply, text, code)
   local said = {}
   if code ~= nil then
-    said[1] = type(code) == "number" and ("%.14g"):format(code) or mask.text(code, 40)
+    said[1] = type(code) == "number" and ("%.14g"):format(code) or code
   end
   if text then said[#said + 1] = mask.text(text) end
   return ("HTTP %d%s; %s"):format(reply.status,

@@ -1,0 +1,141 @@
+-- A forked child never uses its parent's connections. luaposix has fork; where it is not
+-- there for this Lua, nothing is tested.
+local faults = require "spec.support.faults"
+local koresms = require "koresms"
+local run = require "spec.support.run"
+local sandbox = require "koresms.sandbox"
+
+local ok_unistd, unistd = pcall(require, "posix.unistd")
+local ok_wait, wait = pcall(require, "posix.sys.wait")
+
+local FROM, TO = "+19876543210", "+911234567890"
+
+describe("a fork", function()
+  if not (ok_unistd and ok_wait) then
+    pending("luaposix is not there for this Lua")
+    return
+  end
+
+  local box, directory
+
+  setup(function()
+    box = assert(sandbox.start())
+    directory = run.directory()
+  end)
+  teardown(function()
+    box:stop()
+    run.clean()
+  end)
+  before_each(function() box:control("DELETE", "/_sandbox/messages") end)
+
+  local function new(changes)
+    local o = { host = box.host, bot_id = box.bot_id, client_id = box.client_id,
+      client_secret = box.client_secret, ca_file = box.ca_file, from = FROM, per_minute = false }
+    for name, value in pairs(changes or {}) do o[name] = value end
+    return assert(koresms.new(o))
+  end
+
+  -- Runs a function in a child, which leaves without finalizers or with them; returns the
+  -- lines that it gave.
+  local function in_child(f, gently)
+    local name = directory .. "/child"
+    local pid = assert(unistd.fork())
+    if pid == 0 then
+      local ok, text = pcall(f)
+      run.write(name, (ok and "" or "error: ") .. tostring(text))
+      if gently then
+        collectgarbage()
+        collectgarbage()
+      end
+      unistd._exit(0)
+    end
+    local _, how, status = wait.wait(pid)
+    assert.same({ "exited", 0 }, { how, status })
+    local file = assert(io.open(name))
+    local text = file:read("*a")
+    file:close()
+    return text
+  end
+
+  for _, version in ipairs({ "1.1", "2" }) do
+    it("leaves the connections of HTTP/" .. version .. " to the parent", function()
+      local c = new { http_version = version }
+      assert(c:send({ to = TO }))
+      assert.equal("accepted accepted", in_child(function()
+        return assert(c:send({ to = TO })).outcome .. " " .. assert(c:send({ to = TO })).outcome
+      end))
+      assert(c:send({ to = TO }))
+      local by = {}
+      for _, m in ipairs(box:get("/_sandbox/messages").messages) do
+        by[m.connection] = (by[m.connection] or 0) + 1
+      end
+      local counts = {}
+      for _, n in pairs(by) do counts[#counts + 1] = n end
+      assert.same({ 2, 2 }, counts)
+      c:close()
+    end)
+  end
+
+  it("does not end the parent's TLS session when the child collects or closes", function()
+    local c = new()
+    assert(c:send({ to = TO }))
+    in_child(function() c:close() end, true)
+    in_child(function()
+      c = nil
+      collectgarbage()
+    end, true)
+    assert(c:send({ to = TO }))
+    local seen = box:get("/_sandbox/messages").messages
+    assert.equal(seen[1].connection, seen[2].connection)
+    c:close()
+  end)
+
+  it("makes nothing sendable that the parent may still send", function()
+    box:control("POST", "/_sandbox/play", { times = -1, delay = 0.5 })
+    local c = new()
+    local iterator = c:send_many({ { to = TO }, { to = TO }, { to = TO } }, { concurrency = 2 })
+    -- Two are in flight when the process forks.
+    local first = iterator()
+    assert.equal("accepted", first.outcome)
+    local told = in_child(function()
+      local lines = {}
+      for r in iterator do lines[#lines + 1] = r.outcome .. "/" .. tostring(r.code) end
+      return table.concat(lines, " ")
+    end)
+    assert.truthy(told:find("unknown/connection_lost", 1, true), told)
+    assert.is_nil(told:find("not_sent", 1, true), told)
+    for r in iterator do assert.equal("accepted", r.outcome) end
+    box:control("DELETE", "/_sandbox/play")
+    c:close()
+  end)
+
+  it("gives parent and child different identifiers", function()
+    local c = new()
+    local seen = {}
+    for _ = 1, 5 do seen[assert(c:send({ to = TO })).id] = true end
+    local ids = in_child(function()
+      local lines = {}
+      for i = 1, 40 do lines[i] = require("koresms.core").random_id() end
+      return table.concat(lines, " ")
+    end)
+    for id in ids:gmatch("%x+") do
+      assert.is_nil(seen[id])
+      seen[id] = true
+    end
+    for _ = 1, 40 do assert.is_nil(seen[require("koresms.core").random_id()]) end
+    c:close()
+  end)
+
+  it("does not keep the parent's connection open behind its back", function()
+    local bench = faults.start()
+    local server = bench:listen()
+    local c = assert(koresms.new { host = server.origin, bot_id = "st-1", client_id = "cs-1",
+      client_secret = "secret", from = FROM, per_minute = false })
+    assert(c:send({ to = TO }))
+    assert.equal("accepted", in_child(function() return assert(c:send({ to = TO })).outcome end))
+    assert(c:send({ to = TO }))
+    assert.equal(2, server:stats { settle = 1 }.accepted)
+    c:close()
+    bench:stop()
+  end)
+end)
