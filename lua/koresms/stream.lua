@@ -169,8 +169,7 @@ end
 local function fill(self)
   while self.live < self.concurrency do
     self.held = self.held or pull(self)
-    -- What was refused at once is told before anything waits for a permit.
-    if not self.held or self.first <= self.last and self.live == 0 then return nil end
+    if not self.held then return nil end
     local when = self.client.pacer:take(clock(), true)
     if when then return when end
     local job = self.held
