@@ -16,6 +16,7 @@ read_globals = {
 files["lua/koresms/transport/cosocket.lua"] = { std = "ngx_lua" }
 files["lua/koresms/meta.lua"] = { ignore = { "2.." } }
 files["lua/resty/"] = { std = "ngx_lua" }
+files["examples/nginx/"] = { std = "ngx_lua" }
 files["sandbox/"] = { std = "+ngx_lua" }
 files["bin/koresms"] = { std = "min" }
 files["spec/"] = { std = "+busted" }

@@ -52,7 +52,7 @@ INCLUDES = -Isrc $(addprefix -isystem ,$(LUA_INCLUDE_DIR))
 COMPILE = $(CC) $(STD) $(WARNINGS) $(STRICT) $(INCLUDES) $(CURL_CFLAGS) $(CRYPTO_CFLAGS) \
   $(CPPFLAGS) $(CFLAGS)
 
-CORE := core e164 encode jwt request head reader http1
+CORE := core e164 encode jwt request head reader http1 signal
 CURL := engine slot wire transfer head reader
 SOURCES := $(addprefix src/,$(addsuffix .c,$(sort $(CORE) $(CURL))))
 
@@ -76,10 +76,12 @@ help:
 	@echo 'make [LUA_VERSION=5.1|5.2|5.3|5.4|jit]   build the two C modules into $(BUILD)/'
 	@echo 'make build-all                           build them for every Lua'
 	@echo 'make demo                                send one message to the local sandbox'
+	@echo 'make demo-nginx                          run examples/nginx against the sandbox'
 	@echo 'make test                                lint, and all specs on Lua 5.4 and LuaJIT'
 	@echo 'make specs [LUA_VERSION=...] [SPEC=...]  the specs on one Lua'
 	@echo 'make lint                                luacheck, gcc, clang, cppcheck'
 	@echo 'make bench                               measurements'
+	@echo 'make bench-nginx                         what a message costs inside nginx'
 	@echo 'make docs                                API pages into $(BUILD)/docs'
 	@echo 'make install | uninstall                 PREFIX, DESTDIR and LUA_VERSION apply'
 	@echo 'make setup                               install what is missing on Debian'
@@ -187,3 +189,18 @@ uninstall:
 
 clean:
 	rm -rf $(BUILD)
+
+# --- nginx ---------------------------------------------------------------------
+
+.PHONY: demo-nginx bench-nginx
+
+# What nginx loads is built for LuaJIT.
+demo-nginx:
+	@sh tools/setup.sh test
+	@$(MAKE) --no-print-directory all
+	@$(MAKE) --no-print-directory LUA_VERSION=jit all
+	@LUA=$(LUA) BUILD=$(BUILD) sh tools/demo-nginx.sh
+
+bench-nginx:
+	@$(MAKE) --no-print-directory LUA_VERSION=jit all
+	@KSMS_BUILD=$(BUILD) luajit bench/openresty.lua

@@ -24,6 +24,7 @@ local SAYINGS = {
   { "handshake", "10: certificate has expired", "tls", "clock" },
   { "handshake", "9: certificate is not yet valid", "tls", "clock" },
   { "handshake", "ssl set client private key failed", "tls", "client_key" },
+  { "handshake", "certificate refused", "tls", "lua_ssl_trusted_certificate" },
   { "handshake", "handshake failed", "tls", "lua_ssl_protocols" },
   { "handshake", "timeout", "connect" },
   { "handshake", "closed", "tls" },

@@ -55,5 +55,6 @@ KSMS_EXPORT int luaopen_koresms_core(lua_State *L)
     ksms_open_jwt(L);
     ksms_open_request(L);
     ksms_open_reader(L);
+    ksms_open_signal(L);
     return 1;
 }

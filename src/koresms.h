@@ -36,6 +36,7 @@ const char *ksms_e164_fault(const char *s, size_t n, size_t *at);
 void ksms_open_e164(lua_State *L);
 void ksms_open_jwt(lua_State *L);
 void ksms_open_request(lua_State *L);
+void ksms_open_signal(lua_State *L);
 
 /* A returned failure: leaves nil, text (already on top) and code. */
 static inline int ksms_fail(lua_State *L, const char *code)

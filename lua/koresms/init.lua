@@ -49,6 +49,12 @@ end
 
 local default
 
+local function default_client()
+  local text, code
+  if not default then default, text, code = M.new() end
+  return default, text, code
+end
+
 --- Sends one message with a client that is built once, from environment and file.
 -- @function send
 -- @tparam table message see `client:send`
@@ -60,14 +66,31 @@ function M.send(message, options, ...)
   if type(message) ~= "table" then
     misuse.raise(("bad argument #1 to 'send' (table expected, got %s)"):format(type(message)))
   end
-  local built, text, code = M.new()
+  local built, text, code = default_client()
   if not built then
     return nil, text, code, { outcome = "not_sent", code = code, message = text,
       retryable = false, attempts = 0, id = message.id or core.random_id(),
       from = message.from, to = message.to, elapsed = 0 }
   end
-  default = built
-  return default:send(message, options, ...)
+  return built:send(message, options, ...)
+end
+
+--- Inside nginx, leaves a message to a timer: for phases without network, such as log. A worker
+-- keeps up to 1000 messages of a client; one that exits goes on sending for 5 s, and the rest is
+-- `cancelled`. The result goes to the client's `on_event` (kind "verdict"); where there is none,
+-- what was not accepted goes to nginx's error log.
+-- @function later
+-- @tparam table message see `client:send`; it is checked at once
+-- @tparam[opt] table options see `client:send`, and `client`: one to send with, in place of the
+--   one that is built from environment and file
+-- @treturn[1] boolean true: the message is in the queue
+-- @treturn[2] nil
+-- @treturn[2] string text for people
+-- @treturn[2] string "invalid_number", "rate_limited" (the queue is full), "context" (outside
+--   nginx, or where there are no timers), "cancelled" (the client was closed) or "config"
+function M.later(message, options, ...)
+  if select("#", ...) > 0 then misuse.raise("bad argument #3 to 'later' (no value expected)") end
+  return require("koresms.later").put(default_client, message, options)
 end
 
 return M

@@ -61,6 +61,9 @@ error("koresms.meta holds annotations for editors; require \"koresms\"")
 ---@class (exact) koresms.StreamOptions: koresms.SendOptions
 ---@field concurrency? integer messages in flight at most, 1 to 1024; default 16
 
+---@class (exact) koresms.LaterOptions: koresms.SendOptions
+---@field client? koresms.Client in place of the one that is built from environment and file
+
 ---@class koresms.Event
 ---@field kind "attempt"|"retry"|"verdict"|"pause"
 ---@field id string of the message
@@ -156,9 +159,9 @@ function koresms.new(options) end
 ---@return koresms.Result? failed
 function koresms.send(message, options) end
 
----OpenResty: sends from phases without network I/O, by a timer.
+---OpenResty: sends from phases without network I/O, by a timer. The result goes to `on_event`.
 ---@param message koresms.Message
----@param options? koresms.SendOptions
+---@param options? koresms.LaterOptions
 ---@return true? accepted into the queue
 ---@return string? text
 ---@return koresms.Code? code

@@ -14,6 +14,8 @@ local GUARD = 0.1
 -- One permit in so many is kept for single sends, so that a stream never starves them.
 local RESERVE = 60
 
+M.GUARD, M.RESERVE = GUARD, RESERVE
+
 local window = {}
 window.__index = window
 

@@ -12,7 +12,7 @@ local function run(job)
   if not transport then return { text = text } end
   local replies = {}
   for index, exchange in ipairs(job.exchanges or { {} }) do
-    if exchange.pause then transport:sleep(exchange.pause) end
+    if exchange.pause then transport:wait(core.clock() + exchange.pause) end
     local start = core.clock()
     local reply = transport:exchange {
       token = "eyJ0b2tlbiI6MX0.e30.c2ln",

@@ -10,7 +10,7 @@ local output = require "koresms.cli.output"
 
 local M = {}
 
-local subcommands = { "send", "token", "check", "sandbox" }
+local subcommands = { "send", "send-many", "token", "check", "sandbox" }
 
 local USAGE = 2
 
@@ -77,7 +77,7 @@ local function build()
   refuse_secrets(parser)
   local modules = {}
   for _, name in ipairs(subcommands) do
-    local module = require("koresms.cli." .. name)
+    local module = require("koresms.cli." .. name:gsub("-", "_"))
     local command = parser:command(name):summary(module.summary):epilog(
       "`koresms --help` lists the exit status and the environment.")
     command.error = fail

@@ -4,12 +4,15 @@
 
 local core = require "koresms.core"
 local failure = require "koresms.transport.failure"
+local pacer = require "koresms.pacer_shared"
 local peer = require "koresms.transport.peer"
+local refusal = require("koresms.transport.phase").refusal
+local threads = require "koresms.transport.threads"
 
 local clock, new_request, new_reader = core.clock, core.request, core.reader
 local tcp, sleep = ngx.socket.tcp, ngx.sleep
 local spawn, wait, kill = ngx.thread.spawn, ngx.thread.wait, ngx.thread.kill
-local ceil, min = math.ceil, math.min
+local ceil, min, max = math.ceil, math.min, math.max
 
 local PIECE = 16384
 -- What lua_socket_buffer_size is a multiple of, where nobody sets it to less.
@@ -19,13 +22,15 @@ local PROXY_HEAD_MAX = 16384
 -- the pool is closed, and the next message pays for a new one.
 local POOL_SIZE = 1024
 local LONGEST = 2147483647 -- milliseconds; nginx takes no more
+-- A wait is cut into pieces of so many seconds, to see in between whether the client was closed.
+local WAIT_PIECE = 1
 
 local M = {}
 
 local Transport = {}
 Transport.__index = Transport
 
---- Makes a transport. Nothing is connected.
+--- Makes a transport. Nothing is connected, so that it can be made in any phase.
 -- @tparam table settings of the client
 -- @treturn[1] table transport
 -- @treturn[2] nil
@@ -33,8 +38,16 @@ Transport.__index = Transport
 function M.new(settings)
   local to, text = peer.read(settings)
   if not to then return nil, text end
-  local idle = math.floor(min((settings.max_idle or 30) * 1000, LONGEST))
-  return setmetatable({ peer = to, idle = idle, closed = false }, Transport)
+  local paces
+  paces, text = pacer.open(settings)
+  if not paces then return nil, text end
+  return setmetatable({
+    peer = to, closed = false,
+    idle = math.floor(min((settings.max_idle or 30) * 1000, LONGEST)),
+    streams = threads, -- what opens streams over this transport
+    refusal = refusal, -- why nothing can be sent from here, or nil
+    pacer = function() return paces end,
+  }, Transport)
 end
 
 -- The steps below return true, or nil and what the cosocket said.
@@ -52,7 +65,7 @@ end
 local function connect_by_name(to, sock, deadline)
   local connecting = spawn(function() return sock:connect(to.host, to.port, to.pool) end)
   if coroutine.status(connecting) == "zombie" then return select(2, wait(connecting)) end
-  local alarm = spawn(function() sleep(math.max(deadline - clock(), 0.001)) end)
+  local alarm = spawn(function() sleep(max(deadline - clock(), 0.001)) end)
   local ran, done, text = wait(connecting, alarm)
   kill(connecting)
   kill(alarm)
@@ -99,6 +112,9 @@ local function handshake(to, sock, deadline)
   end
   local done, text = sock:sslhandshake(false, to.tls_name, true)
   if not done then return nil, text end
+  -- Where a handshake ends without a wait, many versions of ngx_lua close the connection of a
+  -- peer whose certificate they refuse, and say that all is well (lua-nginx-module #2506).
+  if not sock:getreusedtimes() then return nil, "certificate refused" end
   return true
 end
 
@@ -123,7 +139,6 @@ local function open(to, sock, deadline)
 end
 
 local DOING = {
-  context = "no network in this phase of nginx",
   connect = "connecting to %s",
   proxy = "tunnel through %s",
   handshake = "TLS with %s",
@@ -168,13 +183,14 @@ function Transport:exchange(request)
   if self.closed then
     return { failure = "cancelled", starts = 0, text = "the client was closed" }
   end
+  local refused = refusal()
+  if refused then return refused end
   local to = self.peer
   local bytes = new_request(to.path, to.authority, request.token, request.body)
   local now = clock()
   local deadline = now + request.timeout
   local connected_by = min(deadline, now + request.connect_timeout)
-  local made, sock = pcall(tcp)
-  if not made then return failed(to, 0, "context", sock) end
+  local sock = tcp()
   local done, text, phase = open(to, sock, connected_by)
   if not done then
     sock:close()
@@ -207,12 +223,19 @@ function Transport:exchange(request)
   return { status = status, body = body, retry_after = retry_after, date = date, starts = 1 }
 end
 
---- Waits without holding the worker.
-function Transport:sleep(seconds) -- luacheck: no self
-  if seconds > 0 then sleep(seconds) end
+--- Waits until `when` on the clock of koresms.core, without holding the worker; ends early
+-- where the transport is closed.
+function Transport:wait(when)
+  local left = when - clock()
+  while left > 0 and not self.closed do
+    -- nginx counts whole milliseconds, and from the last time it looked at the clock.
+    sleep(max(ceil(min(left, WAIT_PIECE) * 1000), 1) / 1000)
+    left = when - clock()
+  end
 end
 
---- Ends its use. Kept connections belong to the worker and go when they are `max_idle` old.
+--- Ends its use. What is in flight goes on to its answer; kept connections belong to the worker
+-- and go when they are `max_idle` old.
 function Transport:close()
   self.closed = true
 end

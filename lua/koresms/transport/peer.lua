@@ -25,6 +25,12 @@ local function literal(host)
   return host:find(":", 1, true) and "[" .. host .. "]" or host
 end
 
+-- What to connect to. nginx would ask a name server even for localhost, which is no name to ask
+-- for (RFC 6761).
+local function destination(host)
+  return host:lower() == "localhost" and "127.0.0.1" or literal(host)
+end
+
 -- False for addresses, which nginx connects to without asking a name server.
 local function is_name(host)
   return not (host:find(":", 1, true) or host:find("^%d+%.%d+%.%d+%.%d+$"))
@@ -121,7 +127,8 @@ function M.read(settings)
     certificate and certificate.pem or "", settings.client_key or "")
   return {
     path = path, authority = origin.authority, target = target,
-    host = literal(first.host), port = first.port, by_name = is_name(first.host),
+    host = destination(first.host), port = first.port,
+    by_name = is_name(destination(first.host)),
     place = ("%s%s:%d"):format(proxy and "proxy " or "", literal(first.host), first.port),
     proxy = proxy, tls_name = tls and origin.host, certificate = certificate,
     pool = { pool = name },

@@ -1,0 +1,218 @@
+--- Sends the rows of an input, and says what became of each.
+--
+-- SIGINT, SIGTERM and SIGHUP are only counted meanwhile: the source then ends, and what is in
+-- flight is waited for.
+local core = require "koresms.core"
+local number_set = require "koresms.cli.number_set"
+local output = require "koresms.cli.output"
+local progress = require "koresms.cli.progress"
+local writing = require "koresms.cli.writing"
+
+local M = {}
+
+local PAUSED, SOME_NOT, SOME_UNKNOWN = 5, 1, output.exit_status.unknown
+
+-- The longest time (seconds) for which a signal may wait to be seen. Most end a wait at once.
+local LOOK = 0.5
+
+-- Fields of a result with --json, before `input`.
+local fields = {}
+for i, field in ipairs(output.result_fields) do fields[i] = field end
+fields[#fields + 1] = "index"
+fields[#fields + 1] = "line"
+
+local function tell(self, text)
+  self.progress:clear()
+  output.complain(text)
+end
+
+-- Nothing is started any more.
+local function stop(self)
+  if self.stopped then return end
+  self.stopped = true
+  if self.leave then self.leave() end
+end
+
+-- Does what signals ask for.
+local function look(self)
+  local times = core.interrupted()
+  if times > 0 and not self.interrupted then
+    self.interrupted = true
+    tell(self, "interrupted: nothing more is started, what is in flight is waited for "
+      .. "(once more gives it up)")
+    stop(self)
+  end
+  if times > 1 and not self.client.closed then
+    tell(self, "interrupted again: what is in flight is given up")
+    self.client:close()
+  end
+end
+
+-- The next row that is to be sent; nil at the end.
+local function next_row(self)
+  while not self.fault do
+    local row, why = self.input:next()
+    if not row then
+      self.fault = why
+      return nil
+    end
+    if row.fault then
+      if not self.skip_invalid then
+        self.fault = self.input:complaint(row) .. "; this row has changed since it was checked"
+      end
+    elseif not self.seen or self.seen:add(row.to) then
+      self.rows = self.rows + 1
+      return row
+    end
+  end
+end
+
+-- The next message of the stream. Messages are copied there, so one table will do.
+local function source(self)
+  local message = {}
+  return function()
+    if self.stopped or core.interrupted() > 0 then return nil end
+    local row = next_row(self)
+    if not row then return nil end
+    self.pending[self.rows] = row
+    message.to, message.from, message.id = row.to, row.from or self.from, row.id
+    return message
+  end
+end
+
+-- Sees to it that signals are looked at, and the line is drawn, also while nothing ends.
+local function watch(self)
+  local transport = self.client.own()
+  local step = transport.step
+  function transport.step(this, seconds)
+    step(this, math.min(seconds, LOOK))
+    look(self)
+    self.progress:draw()
+  end
+end
+
+local function keep(self, row)
+  if self.rest then self.rest:add(row.text) end
+end
+
+local function print_result(self, row, result)
+  local text
+  if self.as_json then
+    result.index, result.line = row.index, row.line
+    text = output.json(fields, result):sub(1, -2) .. ',"input":'
+      .. (self.input:json(row) or "null") .. "}\n"
+  else
+    text = ("line %d  %s\n"):format(row.line, output.line(result))
+  end
+  self.progress:make_way()
+  local written, why
+  if not self.lost then written, why = writing.write_now(io.stdout, text) end
+  if written then return end
+  if not self.lost then
+    self.lost = tostring(why)
+    tell(self, ("standard output cannot be written: %s; nothing more is started, and what is "
+      .. "in flight is told here"):format(self.lost))
+    stop(self)
+  end
+  -- Better here than nowhere.
+  io.stderr:write(text)
+end
+
+local function settle(self, result)
+  local row = self.pending[result.index]
+  self.pending[result.index] = nil
+  if result.code == "cancelled" then
+    self.waiting = self.waiting + 1
+    return keep(self, row)
+  end
+  self.progress:count(result.outcome)
+  if result.retryable then keep(self, row) end
+  print_result(self, row, result)
+  self.progress:draw()
+end
+
+local function send(self)
+  local iterate, _, _, closing = self.client:send_many(source(self),
+    { concurrency = self.concurrency })
+  self.leave = function() getmetatable(closing).__close(closing) end
+  watch(self)
+  for result in iterate do settle(self, result) end
+  self.client:close()
+end
+
+-- Keeps the rows that were not reached.
+local function keep_others(self)
+  if not self.stopped or not self.rest then return end
+  local row = next_row(self)
+  while row do
+    keep(self, row)
+    row = next_row(self)
+  end
+end
+
+local function summary(self, found, waiting)
+  local p = self.progress
+  local parts = { ("%d rows in %s (%s): %s"):format(found.rows, progress.duration(self.seconds),
+    self.speed, p:text()) }
+  local function add(text, count)
+    if count > 0 then parts[#parts + 1] = ("%s: %d"):format(text, count) end
+  end
+  add("bad rows (not sent)", found.bad)
+  add("duplicates skipped", self.seen and found.duplicates or 0)
+  add("not started", waiting)
+  add("rows in " .. (self.rest and self.rest.path or ""), self.rest and self.rest.count or 0)
+  return table.concat(parts, "; ")
+end
+
+local function status_of(self, waiting)
+  local counted = function(outcome) return self.progress:counted(outcome) end
+  if counted("unknown") > 0 or self.lost then return SOME_UNKNOWN end
+  if self.fault then return SOME_NOT end
+  if waiting > 0 then return PAUSED end
+  return counted("rejected") + counted("not_sent") > 0 and SOME_NOT or 0
+end
+
+-- Ends the run: what is left is kept, and all is summed up.
+local function finish(self, found)
+  self.seconds, self.speed = self.progress:elapsed(), self.progress:speed()
+  self.progress:clear()
+  self.progress:count("not_sent", found.bad)
+  local waiting = found.messages - self.rows + self.waiting
+  keep_others(self)
+  if self.fault then output.complain(self.fault) end
+  local fault = self.rest and self.rest:close()
+  if fault then
+    output.complain(("%s cannot be written: %s; rows are missing in it"):format(self.rest.path, fault))
+    self.fault = self.fault or fault
+  end
+  output.complain(summary(self, found, waiting))
+  return status_of(self, waiting)
+end
+
+--- Sends the rows of an input that has been checked and rewound.
+-- @tparam table client
+-- @tparam table input
+-- @tparam table found counts of `rows`, `messages`, `bad`, `duplicates`
+-- @tparam ?table rest where to keep rows that can be sent later
+-- @tparam table arguments of the command
+-- @treturn number the exit status
+function M.run(client, input, found, rest, arguments)
+  local self = {
+    client = client, input = input, rest = rest, from = arguments.from,
+    concurrency = arguments.concurrency, as_json = arguments.json,
+    skip_invalid = arguments.skip_invalid,
+    seen = arguments.unique and number_set.new() or nil,
+    rows = 0, -- given to the stream, later: or kept
+    pending = {}, -- by their index in the stream
+    waiting = 0, -- given to the stream, and not started
+    progress = progress.new(found.messages, client.pacer),
+  }
+  local catcher = core.catch_interrupts()
+  io.stdout:setvbuf("full")
+  send(self)
+  local status = finish(self, found)
+  catcher:close()
+  return status
+end
+
+return M

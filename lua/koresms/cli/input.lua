@@ -1,0 +1,286 @@
+--- The recipients of a bulk send: CSV or JSON lines, from a file or standard input.
+--
+-- A row has `index` (its place among the rows, from 1), `line`, `text` (as it came, line end
+-- included), `to`, `from`, `id`, or a `fault` that keeps it from being sent.
+local cjson = require "cjson"
+local csv = require "koresms.cli.csv"
+local e164 = require("koresms.core").e164
+local jsonl = require "koresms.cli.jsonl"
+local mask = require "koresms.mask"
+local misuse = require "koresms.misuse"
+local source = require "koresms.cli.source"
+local utf8_fault = require("koresms.cli.utf8").fault
+
+local M = {}
+
+local json = cjson.new()
+
+--- The columns that are understood, in the order in which they are documented.
+M.columns = { "to", "from", "id" }
+
+local known = { to = true, from = true, id = true }
+
+local BOM = "\239\187\191"
+
+local function located(self, text, line)
+  return ("%s:%s %s"):format(self.name, line and line .. ":" or "", text)
+end
+
+-- A column's name for people.
+local function show(name)
+  return "'" .. mask.text(tostring(name), 40) .. "'"
+end
+
+-- The known name that an unknown one was probably meant to be, looked up once for each.
+local function guesser()
+  local guesses, count = {}, 0
+  return function(name)
+    local meant = guesses[name]
+    if meant == nil then
+      meant = misuse.meant(name, known) or false
+      count = count + 1
+      -- JSON lines may have any number of names.
+      if count <= 1000 then guesses[name] = meant end
+    end
+    return meant
+  end
+end
+
+-- The first of some names that was probably meant to be this one.
+local function near(wanted, names, meant)
+  for _, name in ipairs(names) do
+    if not known[name] and meant(name) == wanted then return name end
+  end
+end
+
+local function not_meant(name, wanted)
+  return ("column %s is not understood (did you mean '%s'?)"):format(show(name), wanted)
+end
+
+-- CSV -------------------------------------------------------------------------------------
+
+local csv_format = { reader = csv.reader }
+
+-- What a first row without a column `to` was meant to be.
+local function header_fault(names, meant)
+  local other = near("to", names, meant)
+  if other then return not_meant(other, "to") end
+  local first = names[1]
+  if #names == 1 and first:find("[;\t|]") then
+    return "fields are separated by commas, and the header has none"
+  end
+  if e164((first:gsub("[ ()-]", ""))) or first:find("^%+?%d+$") then
+    return "the first row must name the columns (to, from, id), and it holds a number"
+  end
+  return "the header has no column 'to'"
+end
+
+-- Reads the header. Returns nil and a text where it will not do.
+function csv_format.open(self)
+  local names, text, line, fault = self.reader:next()
+  if not names then return nil, fault or "no header row", line end
+  local columns = {}
+  for i, name in ipairs(names) do
+    if name == "" then return nil, ("column %d has no name"):format(i), line end
+    if columns[name] then return nil, "two columns are called " .. show(name), line end
+    columns[name] = i
+  end
+  if not columns.to then return nil, header_fault(names, self.meant), line end
+  local other = not columns.from and not self.sender and near("from", names, self.meant)
+  if other then
+    return nil, not_meant(other, "from") .. "; rename it, or say --from NUMBER", line
+  end
+  if not columns.from and not self.fallback then
+    return nil, "no sender: give a column 'from' or --from, or set KORESMS_FROM", line
+  end
+  other = not columns.id and near("id", names, self.meant)
+  self.remark = other and located(self, not_meant(other, "id"), line)
+  self.header, self.names, self.places = text, names, columns
+  self.extra = false
+  for _, name in ipairs(names) do self.extra = self.extra or not known[name] end
+  return true
+end
+
+function csv_format.fill(self, row, fields)
+  if #fields ~= #self.names then
+    return ("%d fields, and the header has %d"):format(#fields, #self.names)
+  end
+  for _, name in ipairs(M.columns) do
+    local value = fields[self.places[name]]
+    if value ~= "" or name == "to" then row[name] = value end
+  end
+  row.fields = fields
+end
+
+local function encode(value)
+  -- A slash needs no escape.
+  return (json.encode(value):gsub("\\/", "/"))
+end
+
+function csv_format.json(self, row)
+  if not self.extra then return nil end
+  local parts = {}
+  for i, name in ipairs(self.names) do
+    parts[i] = encode(name) .. ":" .. encode(row.fields[i])
+  end
+  return "{" .. table.concat(parts, ",") .. "}"
+end
+
+-- JSON lines ------------------------------------------------------------------------------
+
+local json_format = { reader = jsonl.reader }
+
+function json_format.open()
+  return true
+end
+
+function json_format.fill(self, row, object)
+  for _, name in ipairs(M.columns) do
+    local value = object[name]
+    if value ~= nil and value ~= cjson.null then
+      if type(value) ~= "string" then
+        return ("%s: a string expected, got %s"):format(name, type(value))
+      end
+      row[name] = value
+    end
+  end
+  for name in pairs(object) do
+    if not known[name] then
+      row.extra = true
+      local meant = self.meant(name)
+      if meant == "to" and not row.to or meant == "from" and not row.from and not self.sender then
+        return ("key %s is not understood (did you mean '%s'?)"):format(show(name), meant)
+      end
+    end
+  end
+  if not row.to then return "no key 'to'" end
+end
+
+-- As it came: numbers that do not fit into a Lua number stay what they are.
+function json_format.json(_, row)
+  return row.extra and (row.text:gsub("[%z\1-\31]", " "):match("^%s*(.-)%s*$")) or nil
+end
+
+-- All inputs ------------------------------------------------------------------------------
+
+local input = {}
+input.__index = input
+
+local formats = {
+  { begins = "^%s*{", format = json_format },
+  { begins = "^%s*%[", fault = "a JSON array; one object a line is expected (jq -c '.[]')" },
+  { begins = "^\255\254", fault = "UTF-16; UTF-8 is expected" },
+  { begins = "^\254\255", fault = "UTF-16; UTF-8 is expected" },
+  { begins = "", format = csv_format },
+}
+
+-- Finds out what the input is, from its first piece, and makes a reader for it.
+local function begin(self)
+  local first, why = self.source:read()
+  if why then return nil, why end
+  while first and not first:find("%S") do
+    -- Blanks before a JSON object, or a file of nothing else.
+    local piece, reason = self.source:read()
+    if reason then return nil, reason end
+    if not piece then break end
+    first = first .. piece
+  end
+  if not first or not first:find("%S") then
+    return nil, "it is empty; a header row (to, from, id) or JSON lines are expected"
+  end
+  self.bom = first:sub(1, 3) == BOM and BOM or ""
+  first = first:sub(#self.bom + 1)
+  for _, row in ipairs(formats) do
+    if first:find(row.begins) then
+      if row.fault then return nil, row.fault, 1 end
+      self.format = row.format
+      break
+    end
+  end
+  self.reader = self.format.reader(function()
+    local piece = first
+    first = nil
+    if piece then return piece end
+    return self.source:read()
+  end)
+  self.index, self.header = 0, ""
+  return self.format.open(self)
+end
+
+--- Opens an input.
+-- @tparam string path "-" for standard input
+-- @tparam ?string sender where a row names none
+-- @tparam boolean fallback whether there is a sender for such rows
+-- @treturn[1] table; its `remark` is a text for people, where there is one
+-- @treturn[2] nil
+-- @treturn[2] string
+function M.open(path, sender, fallback)
+  local opened, why = source.open(path)
+  local name = path == "-" and "standard input" or path
+  if not opened then
+    -- The system's text begins with the path.
+    return nil, path ~= "-" and why:sub(1, #path) == path and why or name .. ": " .. why
+  end
+  local self = setmetatable({ source = opened, name = name, meant = guesser(), sender = sender,
+    fallback = fallback }, input)
+  local ok, fault, line = begin(self)
+  if not ok then return nil, located(self, fault, line) end
+  return self
+end
+
+--- Goes back to the first row.
+function input:rewind()
+  local ok, why = self.source:rewind()
+  if ok then
+    ok, why = begin(self)
+  end
+  if not ok then return nil, located(self, why) end
+  return true
+end
+
+-- What keeps a row that could be read from being sent.
+local function row_fault(self, row)
+  local ok, why = e164(row.to)
+  if not ok then return "to: " .. why end
+  if row.from then
+    ok, why = e164(row.from)
+    if not ok then return "from: " .. why end
+  elseif not self.fallback then
+    return "from: no sender; give one here or --from, or set KORESMS_FROM"
+  end
+  return utf8_fault(row.text)
+end
+
+--- The next row.
+-- @treturn[1] table
+-- @treturn[2] nil
+-- @treturn[2] ?string why the input cannot be read further, where that is not its end
+function input:next()
+  local content, text, line, fault = self.reader:next()
+  if content == nil then
+    return nil, fault and located(self, fault, line)
+  end
+  self.index = self.index + 1
+  local row = { index = self.index, line = line, text = text }
+  row.fault = fault or self.format.fill(self, row, content) or row_fault(self, row)
+  return row
+end
+
+--- A text about a row; by default what is wrong with it.
+function input:complaint(row, text)
+  return located(self, ("%s%s"):format(text or row.fault,
+    row.to and " (" .. mask.number(row.to) .. ")" or ""), row.line)
+end
+
+--- All of a row as a JSON object, where it has more than the columns that are understood.
+-- @treturn ?string
+function input:json(row)
+  return self.format.json(self, row)
+end
+
+--- What stands before the first row.
+function input:heading()
+  return self.bom .. self.header
+end
+
+return M

@@ -1,0 +1,58 @@
+--- Reads JSON lines: one object a line, in constant memory.
+local cjson = require "cjson"
+local text = require "koresms.cli.text"
+
+local M = {}
+
+local json = cjson.new()
+json.decode_invalid_numbers(false)
+
+local reader = {}
+reader.__index = reader
+
+--- Makes a reader.
+-- @tparam function feed as for koresms.cli.csv
+-- @treturn table its method `next` gives the rows
+function M.reader(feed)
+  return setmetatable({ text = text.new(feed) }, reader)
+end
+
+-- Numbers that the decoder takes and JSON does not have.
+local odd_numbers = { "[^eE]%+", "%.%D", "%D%." }
+
+local function object(row)
+  if not row:find("^%s*{") then return nil, "no JSON object" end
+  local ok, value = pcall(json.decode, row)
+  -- The decoder's own text says where, and repeats nothing of the line.
+  if not ok then return nil, "no JSON object: " .. tostring(value) end
+  local bare = row:gsub("\\.", ""):gsub('"[^"]*"', '""')
+  for _, pattern in ipairs(odd_numbers) do
+    if bare:find(pattern) then return nil, "no JSON object: a number that is none" end
+  end
+  return value
+end
+
+--- The next row. Lines with nothing but blanks are passed over.
+-- @return what the reader of koresms.cli.csv returns, with the object in place of the fields
+function reader:next()
+  local t = self.text
+  while not self.ended do
+    local row, line = t:first_line(), t.line
+    local fault = t.broken or not row and text.TOO_LONG
+    if fault then
+      self.ended = true
+      return nil, nil, line, fault
+    end
+    if row == "" then break end
+    t:leave(t.at + #row, true)
+    if row:find("%S") then
+      local value, wrong = object(row)
+      if value then return value, row, line end
+      return false, row, line, wrong
+    end
+  end
+  self.ended = true
+  return nil
+end
+
+return M

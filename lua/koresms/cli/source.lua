@@ -1,0 +1,70 @@
+--- The bytes of an input that is read twice: first to check all of it, then to send it.
+--
+-- What cannot be read twice (a pipe, a terminal) is kept in a temporary file meanwhile. The
+-- second reading ends where the first one did, whatever is appended in between.
+local writing = require "koresms.cli.writing"
+
+local M = {}
+
+local CHUNK = 65536
+
+local source = {}
+source.__index = source
+
+--- Opens a file, or standard input.
+-- @tparam string path "-" for standard input
+-- @treturn[1] table
+-- @treturn[2] nil
+-- @treturn[2] string
+function M.open(path)
+  local file, why = io.stdin, nil
+  if path ~= "-" then file, why = io.open(path, "rb") end
+  if not file then return nil, why end
+  local self = setmetatable({ file = file, size = 0 }, source)
+  self.start = file:seek("cur")
+  -- A device can be told to seek, and does not.
+  if not self.start or not file:seek("end") or not file:seek("set", self.start) then
+    self.start = 0
+    self.spool, why = io.tmpfile()
+    if not self.spool then return nil, "no temporary file can be made: " .. tostring(why) end
+  end
+  return self
+end
+
+local function first_time(self)
+  local text, why = self.file:read(CHUNK)
+  if not text then return nil, why end
+  if self.spool then
+    local written, reason = writing.write(self.spool, text)
+    if not written then return nil, "it cannot be kept in a temporary file: " .. tostring(reason) end
+  end
+  self.size = self.size + #text
+  return text
+end
+
+local function second_time(self)
+  if self.left == 0 then return nil end
+  local text, why = self.file:read(math.min(CHUNK, self.left))
+  if not text then return nil, why or "it has become shorter since it was checked" end
+  self.left = self.left - #text
+  return text
+end
+
+--- The next piece.
+-- @treturn ?string nil at the end
+-- @treturn ?string why the end is none
+function source:read()
+  return (self.left and second_time or first_time)(self)
+end
+
+--- Goes back to the beginning, for the second time.
+-- @treturn boolean
+-- @treturn ?string
+function source:rewind()
+  self.file, self.spool = self.spool or self.file, nil
+  self.left = self.size
+  local there, why = self.file:seek("set", self.start)
+  return there ~= nil, why
+end
+
+return M

@@ -1,0 +1,3 @@
+--- The name under which OpenResty's users look for koresms.
+-- @module resty.koresms
+return require "koresms"

@@ -1,0 +1,236 @@
+--- Random sequences of faults: a client with random settings sends some messages to servers
+-- that play random scenarios, and what it says is compared with what they know.
+--
+-- Everything follows from the seed of a sequence, but for the order of events in time.
+
+local bed_support = require "spec.support.fault_bed"
+local faults = require "spec.support.faults"
+
+local step = faults.step
+
+local M = {}
+
+-- Random numbers that are the same on every Lua -------------------------------------------
+
+local Dice = {}
+Dice.__index = Dice
+
+local function new_dice(seed)
+  local self = setmetatable({ state = seed % 2147483646 + 1 }, Dice)
+  for _ = 1, 5 do self:roll(2) end -- neighbouring seeds begin alike
+  return self
+end
+
+--- A whole number from 1 to n.
+function Dice:roll(n)
+  self.state = self.state * 16807 % 2147483647
+  return math.floor(self.state / 2147483647 * n) + 1
+end
+
+function Dice:one_of(list) return list[self:roll(#list)] end
+
+function Dice:chance(percent) return self:roll(100) <= percent end
+
+-- What the servers do -----------------------------------------------------------------------
+
+-- Scenarios by the kind of server that can play them.
+local plain, h2, proxied, handshakes = {}, {}, {}, {}
+for _, row in ipairs(faults.list) do
+  local into = row.group == "h2" and h2 or row.group == "proxy" and proxied
+    or (row.listen and row.listen.tls and row.listen.tls.manual) and handshakes
+    or not row.listen and plain
+  if into then into[#into + 1] = row end
+end
+
+-- Stalls and what is as slow cost a time-out each: one in ten draws of one stays.
+local SLOW = { endless_chunk_extension = true, answer_bytewise = true }
+
+local function draw(dice, rows)
+  local row
+  repeat row = dice:one_of(rows) until not (row.stalls or SLOW[row.name]) or dice:chance(10)
+  return row
+end
+
+-- Scripts for the first connections, and the names of what they play.
+local function scripts(dice, bed, rows)
+  local out, names, stalls = {}, {}, false
+  for i = 1, dice:roll(4) do
+    local row = draw(dice, rows)
+    local k = row.sweep and dice:roll(row.sweep == "request" and bed:request_bytes() or row.sweep) - 1
+    out[i] = faults.script(row, { k = k })
+    -- Most answered connections are kept.
+    if row.answers and (rows == plain) and dice:chance(80) then
+      out[i] = { unpack = nil, (table.unpack or unpack)(out[i]) } -- luacheck: ignore 143
+      out[i][#out[i] + 1] = step.serve()
+    end
+    names[i] = row.name .. (k and ":" .. k or "")
+    stalls = stalls or row.stalls or SLOW[row.name]
+  end
+  return out, names, stalls
+end
+
+-- How a client comes to a server: what counts, and what it connects to.
+local function ways(bed)
+  local bench = bed.bench
+  local own = {
+    h2 = bench:listen { h2 = true },
+    manual = bench:listen { tls = { manual = true } },
+    proxy = bench:listen { proxy = true },
+    nobody = bench:listen { mode = "refuse" },
+  }
+  local tunnel = step.after_reading(step.tunnel())
+  local secured = { step.handshake(), step.serve() }
+  return {
+    { weight = 45, name = "plain", server = bed.servers.plain, rows = plain },
+    { weight = 20, name = "tls", server = bed.servers.tls, rows = plain },
+    { weight = 15, name = "h2", server = own.h2, rows = h2, settings = { http_version = "2" } },
+    { weight = 10, name = "handshake", server = own.manual, rows = handshakes, default = secured },
+    { weight = 4, name = "proxy", server = bed.servers.plain, hop = own.proxy, rows = proxied,
+      default = tunnel },
+    { weight = 4, name = "proxy, tls", server = bed.servers.tls, hop = own.proxy, rows = proxied,
+      default = tunnel },
+    { weight = 2, name = "nobody", server = own.nobody },
+  }
+end
+
+local function choose_way(dice, list)
+  local at = dice:roll(100)
+  for _, way in ipairs(list) do
+    at = at - way.weight
+    if at <= 0 then return way end
+  end
+end
+
+-- One sequence --------------------------------------------------------------------------------
+
+local function settings_of(dice, way)
+  local out = {
+    retries = dice:roll(4) - 1, max_idle = dice:one_of { 0, 0.05, 1, 30 },
+    connect_timeout = dice:one_of { 0.05, 5 }, jti = dice:chance(20),
+    per_minute = not dice:chance(80) and 60, proxy = way.hop and way.hop.origin or nil,
+  }
+  if way.name == "tls" and dice:chance(20) then out.http_version = "2" end
+  for name, value in pairs(way.settings or {}) do out[name] = value end
+  return out
+end
+
+-- Sends all messages, one by one or at once. Returns their results, and the seconds each took.
+local function send_all(dice, bed, client, timeout)
+  local results, took = {}, {}
+  local count = dice:roll(5)
+  if dice:chance(30) then
+    local list = {}
+    for i = 1, count do list[i] = { to = bed:number() } end
+    for result in client:send_many(list, { timeout = timeout, concurrency = dice:roll(4) }) do
+      assert(not results[result.index], "a message has two results")
+      results[result.index], took[result.index] = result, result.elapsed
+    end
+    assert(#results == count, "a message has no result")
+    return results, took, true
+  end
+  for i = 1, count do
+    local begin = bed_support.clock()
+    results[i] = bed:send(client, { timeout = timeout })
+    took[i] = bed_support.clock() - begin
+  end
+  return results, took, false
+end
+
+local REPEATED = { rate_limited = true, dns = true, connect = true, proxy = true, timeout = true }
+
+-- What holds for one message. `throttled` are its attempts that a throttled reply ended.
+local function check(result, processed, throttled, took, timeout, settings)
+  local text = result.outcome .. "/" .. tostring(result.code)
+  local function holds(condition, what)
+    if not condition then
+      error(("%s (%s, attempts %d, processed %d, %.3f s of %.3f)"):format(what, text,
+        result.attempts, processed, took, timeout), 0)
+    end
+  end
+  holds(processed <= result.attempts, "processed more often than attempted")
+  holds(result.outcome ~= "accepted" or processed > throttled, "accepted, but not processed")
+  holds(result.outcome ~= "not_sent" or result.attempts == throttled,
+    "not sent, but an attempt was not refused")
+  holds(result.outcome == "not_sent" or result.attempts >= 1, "an answer without an attempt")
+  holds(result.attempts <= settings.retries + 1, "too many attempts")
+  holds(result.outcome ~= "unknown" or not result.retryable, "unknown, and to be repeated")
+  holds(took < timeout + 1, "past its deadline")
+end
+
+-- A connection on which a message was lost carries no other.
+local function check_connections(connections, lost)
+  for _, connection in ipairs(connections) do
+    for place, number in ipairs(connection.processed) do
+      if lost[number] and place < #connection.processed then
+        error("a connection was used again after it had lost a message", 0)
+      end
+    end
+  end
+end
+
+-- The client is as good as new: not on the first try, where a kept connection has a fault yet
+-- to play.
+local function check_after(bed, way, client)
+  way.server:script(nil, not way.hop and way.default or nil)
+  if way.hop then way.hop:script(nil, way.default) end
+  for _ = 1, 6 do
+    local result = bed:send(client, { timeout = bed_support.ENOUGH })
+    if result.outcome == "accepted" then return end
+    if result.code == "rate_limited" and result.outcome == "not_sent" then
+      if result.retry_after > 0 then return end
+      error("the pause is told to be over", 0)
+    end
+  end
+  error("the client does not recover", 0)
+end
+
+--- Plays the sequence of a seed.
+-- @tparam table bed
+-- @tparam number seed
+-- @treturn string what was played
+-- @treturn ?string what does not hold
+-- @treturn number messages sent
+function M.play(bed, seed)
+  bed.ways = bed.ways or ways(bed)
+  local dice = new_dice(seed)
+  local way = choose_way(dice, bed.ways)
+  local settings = settings_of(dice, way)
+  local connections, names, stalls = {}, {}, true
+  if way.rows then connections, names, stalls = scripts(dice, bed, way.rows) end
+  local timeout = (stalls and 0.06 or 0.3) * bed_support.patience
+  local told = ("%s: %s; retries %d, max_idle %g"):format(way.name, table.concat(names, ", "),
+    settings.retries, settings.max_idle)
+  if way.hop then
+    way.server:script()
+    way.hop:script(connections, way.default)
+  elseif way.rows then
+    way.server:script(connections, way.default)
+  end
+  local throttled = {}
+  settings.on_event = function(event)
+    if event.kind ~= "retry" then return end
+    assert(REPEATED[event.code])
+    if event.code == "rate_limited" then
+      throttled[event.id] = (throttled[event.id] or 0) + 1
+    end
+  end
+  local client = bed:client(way.server.origin, settings)
+  local count = 0
+  local ok, problem = pcall(function()
+    local results, took, at_once = send_all(dice, bed, client, timeout)
+    count = #results
+    local stats = way.server:stats { settle = 3, connections = true }
+    assert(stats.settled, "the server did not come to rest")
+    local lost = {}
+    for i, result in ipairs(results) do
+      check(result, stats.to[result.to] or 0, throttled[result.id] or 0, took[i], timeout, settings)
+      lost[result.to] = result.outcome == "unknown" and not result.status
+    end
+    if not (at_once and way.name == "h2") then check_connections(stats.connections, lost) end
+    if way.rows then check_after(bed, way, client) end
+  end)
+  client:close()
+  return told, not ok and tostring(problem) or nil, count
+end
+
+return M
