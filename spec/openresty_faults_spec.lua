@@ -115,7 +115,7 @@ describe("every fault told honestly inside nginx:", function()
     local name = ("%s%s (%s)"):format(row.name, case.k and " at " .. case.k or "", case.over)
     local result = results[case.main] or results[1]
     local got = result.outcome .. (result.code and "/" .. result.code or "")
-    local set = expected.of(row, case.k, case.over, true, whole)
+    local set = expected.of(row, case.k, case.over, whole)
     local wanted = {}
     local otherwise = TOLD_OTHERWISE[row.name]
     if otherwise and not (otherwise == "not_sent/connect" and (case.k or 0) > 0) then
