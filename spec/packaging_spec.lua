@@ -130,7 +130,7 @@ end)
 
 describe("the README", function()
   -- Of use inside OpenResty only.
-  local elsewhere = { shared_dict = true, context = true }
+  local elsewhere = {}
   local readme = read("README.md")
 
   it("names every setting", function()

@@ -139,7 +139,7 @@ M.settings = {
   { name = "allow_http", type = "boolean", default = false,
     help = "allow http:// to a host other than loopback; the token travels in the clear" },
   { name = "shared_dict", type = "string", check = visible,
-    help = "OpenResty: the lua_shared_dict of the pacer" },
+    help = "OpenResty: the lua_shared_dict of the pacer, one for each account" },
   { name = "on_event", type = "function", code_only = true,
     help = "called with a table for each attempt, retry, verdict and pause" },
 }

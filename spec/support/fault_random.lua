@@ -45,22 +45,30 @@ end
 -- Stalls and what is as slow cost a time-out each: one in ten draws of one stays.
 local SLOW = { endless_chunk_extension = true, answer_bytewise = true }
 
-local function draw(dice, rows)
+-- A stream of messages waits for the end of a pause, however long.
+local function pauses(row)
+  return (row.group == "throttled" or row.status == 429) and row.retry_after ~= 0
+end
+
+local function draw(dice, rows, at_once)
   local row
-  repeat row = dice:one_of(rows) until not (row.stalls or SLOW[row.name]) or dice:chance(10)
+  repeat
+    row = dice:one_of(rows)
+  until not (at_once and pauses(row))
+    and (not (row.stalls or SLOW[row.name]) or dice:chance(10))
   return row
 end
 
 -- Scripts for the first connections, and the names of what they play.
-local function scripts(dice, bed, rows)
+local function scripts(dice, bed, rows, at_once)
   local out, names, stalls = {}, {}, false
   for i = 1, dice:roll(4) do
-    local row = draw(dice, rows)
+    local row = draw(dice, rows, at_once)
     local k = row.sweep and dice:roll(row.sweep == "request" and bed:request_bytes() or row.sweep) - 1
-    out[i] = faults.script(row, { k = k })
+    out[i] = {}
+    for j, one in ipairs(faults.script(row, { k = k })) do out[i][j] = one end
     -- Most answered connections are kept.
-    if row.answers and (rows == plain) and dice:chance(80) then
-      out[i] = { unpack = nil, (table.unpack or unpack)(out[i]) } -- luacheck: ignore 143
+    if row.answers and rows == plain and dice:chance(80) then
       out[i][#out[i] + 1] = step.serve()
     end
     names[i] = row.name .. (k and ":" .. k or "")
@@ -115,10 +123,10 @@ local function settings_of(dice, way)
 end
 
 -- Sends all messages, one by one or at once. Returns their results, and the seconds each took.
-local function send_all(dice, bed, client, timeout)
+local function send_all(dice, bed, client, timeout, at_once)
   local results, took = {}, {}
   local count = dice:roll(5)
-  if dice:chance(30) then
+  if at_once then
     local list = {}
     for i = 1, count do list[i] = { to = bed:number() } end
     for result in client:send_many(list, { timeout = timeout, concurrency = dice:roll(4) }) do
@@ -126,14 +134,14 @@ local function send_all(dice, bed, client, timeout)
       results[result.index], took[result.index] = result, result.elapsed
     end
     assert(#results == count, "a message has no result")
-    return results, took, true
+    return results, took
   end
   for i = 1, count do
     local begin = bed_support.clock()
     results[i] = bed:send(client, { timeout = timeout })
     took[i] = bed_support.clock() - begin
   end
-  return results, took, false
+  return results, took
 end
 
 local REPEATED = { rate_limited = true, dns = true, connect = true, proxy = true, timeout = true }
@@ -168,18 +176,12 @@ local function check_connections(connections, lost)
   end
 end
 
--- The client is as good as new: not on the first try, where a kept connection has a fault yet
--- to play.
-local function check_after(bed, way, client)
-  way.server:script(nil, not way.hop and way.default or nil)
-  if way.hop then way.hop:script(nil, way.default) end
-  for _ = 1, 6 do
-    local result = bed:send(client, { timeout = bed_support.ENOUGH })
+-- The client is as good as new, once the faults that are left have been played.
+local function check_after(bed, client, timeout)
+  for try = 1, 10 do
+    local result = bed:send(client, { timeout = try < 8 and timeout or bed_support.ENOUGH })
     if result.outcome == "accepted" then return end
-    if result.code == "rate_limited" and result.outcome == "not_sent" then
-      if result.retry_after > 0 then return end
-      error("the pause is told to be over", 0)
-    end
+    if result.code == "rate_limited" and result.retry_after > 0 then return end
   end
   error("the client does not recover", 0)
 end
@@ -193,19 +195,15 @@ end
 function M.play(bed, seed)
   bed.ways = bed.ways or ways(bed)
   local dice = new_dice(seed)
-  local way = choose_way(dice, bed.ways)
+  local way, at_once = choose_way(dice, bed.ways), dice:chance(30)
   local settings = settings_of(dice, way)
   local connections, names, stalls = {}, {}, true
-  if way.rows then connections, names, stalls = scripts(dice, bed, way.rows) end
+  if way.rows then connections, names, stalls = scripts(dice, bed, way.rows, at_once) end
   local timeout = (stalls and 0.06 or 0.3) * bed_support.patience
-  local told = ("%s: %s; retries %d, max_idle %g"):format(way.name, table.concat(names, ", "),
-    settings.retries, settings.max_idle)
-  if way.hop then
-    way.server:script()
-    way.hop:script(connections, way.default)
-  elseif way.rows then
-    way.server:script(connections, way.default)
-  end
+  local told = ("%s%s: %s; retries %d, max_idle %g"):format(way.name,
+    at_once and ", a stream" or "", table.concat(names, ", "), settings.retries, settings.max_idle)
+  if way.rows then (way.hop or way.server):script(connections, way.default) end
+  if way.hop then way.server:script() end
   local throttled = {}
   settings.on_event = function(event)
     if event.kind ~= "retry" then return end
@@ -217,8 +215,10 @@ function M.play(bed, seed)
   local client = bed:client(way.server.origin, settings)
   local count = 0
   local ok, problem = pcall(function()
-    local results, took, at_once = send_all(dice, bed, client, timeout)
+    local results, took = send_all(dice, bed, client, timeout, at_once)
     count = #results
+    if way.rows then check_after(bed, client, timeout) end
+    client:close()
     local stats = way.server:stats { settle = 3, connections = true }
     assert(stats.settled, "the server did not come to rest")
     local lost = {}
@@ -227,7 +227,6 @@ function M.play(bed, seed)
       lost[result.to] = result.outcome == "unknown" and not result.status
     end
     if not (at_once and way.name == "h2") then check_connections(stats.connections, lost) end
-    if way.rows then check_after(bed, way, client) end
   end)
   client:close()
   return told, not ok and tostring(problem) or nil, count

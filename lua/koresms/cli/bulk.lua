@@ -33,7 +33,7 @@ local function stop(self)
   if self.leave then self.leave() end
 end
 
--- Does what signals ask for.
+-- Does what a first signal asks for. Returns how many there were.
 local function look(self)
   local times = core.interrupted()
   if times > 0 and not self.interrupted then
@@ -42,10 +42,7 @@ local function look(self)
       .. "(once more gives it up)")
     stop(self)
   end
-  if times > 1 and not self.client.closed then
-    tell(self, "interrupted again: what is in flight is given up")
-    self.client:close()
-  end
+  return times
 end
 
 -- The next row that is to be sent; nil at the end.
@@ -71,8 +68,8 @@ end
 local function source(self)
   local message = {}
   return function()
-    if self.stopped or core.interrupted() > 0 then return nil end
-    local row = next_row(self)
+    look(self)
+    local row = not self.stopped and next_row(self)
     if not row then return nil end
     self.pending[self.rows] = row
     message.to, message.from, message.id = row.to, row.from or self.from, row.id
@@ -86,7 +83,10 @@ local function watch(self)
   local step = transport.step
   function transport.step(this, seconds)
     step(this, math.min(seconds, LOOK))
-    look(self)
+    if look(self) > 1 and not self.client.closed then
+      tell(self, "interrupted again: what is in flight is given up")
+      self.client:close()
+    end
     self.progress:draw()
   end
 end
