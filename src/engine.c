@@ -24,6 +24,9 @@
    its requests wait for it: their clock stands still meanwhile. */
 #define ABSENCE             0.05
 
+/* libcurl counts whole milliseconds, on a clock of its own. */
+#define ROUNDING            0.002
+
 /*
 ** libcurl is told to leave signals alone. Before 7.87 OpenSSL then wrote to
 ** sockets in a way that raises SIGPIPE where the peer is gone, which ends a
@@ -387,7 +390,7 @@ static int engine_take(lua_State *L)
         lua_pushinteger(L, s->starts);
         lua_pushstring(L, s->phase);
         lua_pushboolean(L, s->fault != NULL);
-        lua_pushboolean(L, ksms_monotonic() >= s->deadline);
+        lua_pushboolean(L, ksms_monotonic() >= s->deadline - ROUNDING);
     }
     e->ended = s->next;
     ksms_free_slot(s);

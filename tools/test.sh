@@ -28,7 +28,7 @@ lint() {
 # A run which breaks off without a summary, or runs nothing, is one failure.
 specs() {
   echo "== specs: $1"
-  { timeout --foreground --kill-after=10 240 $make --no-print-directory WERROR=1 LUA_VERSION="$1" \
+  { timeout --foreground --kill-after=10 330 $make --no-print-directory WERROR=1 LUA_VERSION="$1" \
     BUSTED_FLAGS=--output=plainTerminal specs 2>&1; echo "exit status $?"; } | tee "$log"
   status=$(sed -n 's/^exit status \([0-9]*\)$/\1/p' "$log" | tail -n 1)
   summary=$(grep -E '^[0-9]+ success(es)? / [0-9]+ failures? / [0-9]+ errors?' "$log" | tail -n 1)
