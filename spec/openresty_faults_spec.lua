@@ -184,16 +184,18 @@ describe("every fault told honestly inside nginx:", function()
   local AT_ONCE = 150
   local bytes
 
-  local function play(list, over)
+  local function play(list, ways)
     bytes = bytes or request_bytes()
     local cases = {}
     for _, row in ipairs(list) do
       local some, whole = ks(row, bytes)
       for _, k in ipairs(some) do
-        cases[#cases + 1] = { row = row, k = k, over = over, whole = whole }
-        if #cases == AT_ONCE then
-          play_some(cases)
-          cases = {}
+        for _, over in ipairs(ways) do
+          cases[#cases + 1] = { row = row, k = k, over = over, whole = whole }
+          if #cases == AT_ONCE then
+            play_some(cases)
+            cases = {}
+          end
         end
       end
     end
@@ -201,12 +203,10 @@ describe("every fault told honestly inside nginx:", function()
   end
 
   for group, list in pairs(rows) do
-    for _, over in ipairs { "plain", "tls" } do
-      -- A row of these has its own listener, which is what it is; HTTP/2 is not spoken here.
-      local once = (group == "tls" or group == "connect") and over == "tls"
-      if not once and group ~= "h2" then
-        it(group .. " over " .. over, function() play(list, over) end)
-      end
+    -- A row of these has its own listener, which is what it is; HTTP/2 is not spoken here.
+    local own = group == "tls" or group == "connect"
+    if group ~= "h2" then
+      it(group, function() play(list, own and { "plain" } or { "plain", "tls" }) end)
     end
   end
 end)

@@ -37,11 +37,12 @@ local function either(...) return table.concat({ ... }, "|") end
 -- The request did not arrive, or no answer came back -----------------------------------
 
 expect(LOST, [[
-  accept_close {unread,read_head,read_all_but_one,read_k}_{close,reset}
+  accept_close {unread,read_head,read_all_but_one,read_k}_close {read_head,read_all_but_one}_reset
   processed_{close,reset,cut,half_close} half_close_processed
   {next_unread,next_read_k,next_read_all_but_one,next_processed}_{close,reset} ]])
 -- A reset may overtake the end of connecting.
-expect(either(LOST, "not_sent/connect"), "accept_reset")
+expect(either(LOST, "not_sent/connect"), "accept_reset unread_reset")
+expect(function(k) return k == 0 and either(LOST, "not_sent/connect") or LOST end, "read_k_reset")
 expect(TIMEOUT, [[
   accept_never_read {unread,read_head,read_all_but_one,read_k}_stall
   {processed,answer_k,chunked_k,close_delimited_k}_stall answer_too_slow
