@@ -80,6 +80,8 @@ help:
 	@echo 'make test                                lint, and all specs on Lua 5.4 and LuaJIT'
 	@echo 'make specs [LUA_VERSION=...] [SPEC=...]  the specs on one Lua'
 	@echo 'make lint                                luacheck, gcc, clang, cppcheck'
+	@echo 'make faults                              the whole fault suite, and 20,000 random sequences'
+	@echo 'make sanitize                            memory checks: ASan, UBSan, valgrind'
 	@echo 'make bench                               measurements'
 	@echo 'make bench-nginx                         what a message costs inside nginx'
 	@echo 'make docs                                API pages into $(BUILD)/docs'
@@ -166,7 +168,7 @@ bench: all $(BENCH_PROGRAMS)
 	@LUA=$(LUA) BUILD=$(BUILD) bench/run.sh
 
 docs:
-	ldoc --dir $(BUILD)/docs --project koresms --title koresms lua/koresms
+	ldoc --dir $(BUILD)/docs --config config.ld .
 
 # --- Install -------------------------------------------------------------------
 
@@ -204,3 +206,15 @@ demo-nginx:
 bench-nginx:
 	@$(MAKE) --no-print-directory LUA_VERSION=jit all
 	@KSMS_BUILD=$(BUILD) luajit bench/openresty.lua
+
+# --- Faults and memory ---------------------------------------------------------
+
+.PHONY: faults sanitize
+
+# The whole fault suite: each scenario at each place, and 20,000 random sequences.
+faults: all
+	@FAULTS=$(or $(FAULTS),long) KSMS_BUILD=$(BUILD) $(LUA) "$$(command -v busted)" \
+	  $(wildcard spec/faults_*_spec.lua)
+
+sanitize:
+	@BUILD=$(BUILD) sh tools/sanitize.sh

