@@ -111,6 +111,20 @@ describe("secrets", function()
     end
   end)
 
+  it("stay out of replies that repeat a token of any form", function()
+    local step = faults.step
+    for _, token in ipairs({ "MARKED-opaque-token", "MARKED/with+odd%=(chars)", "MARKED" .. ("x"):rep(3000) }) do
+      for _, status in ipairs({ 200, 400, 401, 429, 500 }) do
+        local server = bench:listen { default = { step.read_request(), step.respond { status = status,
+          body = '{"errors":[{"msg":"no ' .. (token:gsub("/", "\\/")) .. ' and ' .. token
+            .. '","code":"' .. token .. '"}]}' }, step.close() } }
+        events = {}
+        drive("echo " .. status, { host = server.origin, token = token })
+        server:close()
+      end
+    end
+  end)
+
   it("stay out of what never leaves", function()
     for what, case in pairs({
       ["no number"] = { {}, { to = TO .. "x", from = FROM } },

@@ -4,6 +4,7 @@ local delivery = require "koresms.delivery"
 local mask = require "koresms.mask"
 local misuse = require "koresms.misuse"
 local pacer = require "koresms.pacer"
+local verdict = require "koresms.verdict"
 
 local M = {}
 
@@ -127,13 +128,17 @@ end
 -- @function client:probe
 -- @tparam ?number timeout seconds
 -- @treturn table the transport's reply
+-- @treturn table the verdict on it
 function client:probe(timeout)
   local transport, sign = self.own()
   local token, text = sign()
-  if not token then return { failure = "sign", starts = 0, text = text } end
-  return transport:exchange({ token = token, body = "{}",
-    timeout = timeout or self.settings.timeout,
-    connect_timeout = self.settings.connect_timeout })
+  local reply = { failure = "sign", starts = 0, text = text }
+  if token then
+    reply = transport:exchange({ token = token, body = "{}",
+      timeout = timeout or self.settings.timeout,
+      connect_timeout = self.settings.connect_timeout })
+  end
+  return reply, verdict.judge(reply, token)
 end
 
 --- Closes the client: its connections end, and what has not started is `cancelled`.

@@ -158,8 +158,8 @@ end
 -- @treturn table the verdict
 -- @treturn ?number seconds of the pause
 function M.settle(self, job, reply)
+  local judged = verdict.judge(reply, job.token)
   job.attempts, job.token = job.attempts + reply.starts, nil
-  local judged = verdict.judge(reply)
   if judged.code ~= "rate_limited" then return judged end
   local pause = pause_of(reply)
   self.pacer:pause(clock(), pause)

@@ -32,9 +32,11 @@ end
 --- Foreign text, without tokens, telephone numbers, control characters, or end.
 -- @tparam string text
 -- @tparam ?number most bytes to keep, 300 by default
+-- @tparam ?string token that was sent; it need not look like one
 -- @treturn string
-function M.text(text, most)
+function M.text(text, most, token)
   most = most or 300
+  if token and token ~= "" then text = text:gsub(token:gsub("%p", "%%%0"), "[token]") end
   local bound = most + 4096
   -- The patterns take longer than a text is long: what is not shown is not searched. What
   -- may be half a token or a number goes with it.

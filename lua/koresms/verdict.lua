@@ -97,18 +97,18 @@ local function decode(body)
 end
 
 -- The platform's own words: {"errors":[{"msg":...,"code":...}]} and its relatives.
-local function envelope(object)
+local function envelope(object, token)
   local errors = object and object.errors
   local first = type(errors) == "table" and (type(errors[1]) == "table" and errors[1] or errors)
     or object or {}
   local text = first.msg or first.message
   local code = first.code
   if type(code) == "string" then
-    code = mask.text(code, 100)
+    code = mask.text(code, 100, token)
   elseif type(code) ~= "number" then
     code = nil
   end
-  return type(text) == "string" and mask.text(text, 1000) or nil, code
+  return type(text) == "string" and mask.text(text, 1000, token) or nil, code
 end
 
 local function describe(row, reply, text, code)
@@ -134,7 +134,7 @@ function M.known(status, body)
   return known and known.body == body and known.verdict or nil
 end
 
-local function judge_reply(reply)
+local function judge_reply(reply, token)
   local known = M.known(reply.status, reply.body)
   if known then return known end
   local seen = { status = reply.status, body = reply.body, json = decode(reply.body) }
@@ -143,7 +143,7 @@ local function judge_reply(reply)
       local verdict = { outcome = row.outcome, code = row.code,
         retryable = row.retryable or false, status = reply.status }
       if row.outcome ~= "accepted" then
-        verdict.platform_message, verdict.platform_code = envelope(seen.json)
+        verdict.platform_message, verdict.platform_code = envelope(seen.json, token)
         verdict.message = describe(row, seen, verdict.platform_message, verdict.platform_code)
       end
       -- A large body is not worth keeping.
@@ -155,10 +155,11 @@ end
 
 --- Judges one ending.
 -- @tparam table reply of a transport: `status` and `body`, or `failure`, `starts`, `text`
+-- @tparam ?string token that was sent: where the reply repeats it, it is not shown
 -- @treturn table `outcome`, `code`, `retryable`, `message`, `status`, `platform_code`,
 --   `platform_message`; shared between calls, so not to be changed
-function M.judge(reply)
-  if not reply.failure then return judge_reply(reply) end
+function M.judge(reply, token)
+  if not reply.failure then return judge_reply(reply, token) end
   local code = reply.failure
   if reply.starts > 0 then
     if not M.after[code] then code = "connection_lost" end

@@ -9,7 +9,6 @@ local koresms = require "koresms"
 local mask = require "koresms.mask"
 local misuse = require "koresms.misuse"
 local output = require "koresms.cli.output"
-local verdict = require "koresms.verdict"
 
 local M = {}
 
@@ -193,8 +192,7 @@ local function describe(judged)
 end
 
 -- What the answer says of the token and of the bot.
-local function check_answer(say, reply)
-  local judged = verdict.judge(reply)
+local function check_answer(say, judged)
   if passed(judged) then
     say("ok", "token", "accepted; not tried on the live platform: that it judges the token "
       .. "before an empty body")
@@ -213,10 +211,10 @@ function M.run(arguments)
   local say = report.say
   local client = check_configuration(say)
   if not client then return 2 end
-  local reply = client:probe()
+  local reply, judged = client:probe()
   if check_network(say, client.settings, reply) then
     check_clock(say, reply)
-    check_answer(say, reply)
+    check_answer(say, judged)
   else
     for _, step in ipairs({ "clock", "token", "bot" }) do say("skip", step, "not reached") end
   end
