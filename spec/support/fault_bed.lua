@@ -110,7 +110,7 @@ end
 -- An answered connection goes on as one of a server that is well.
 local function script_of(row, arg)
   local steps = faults.script(row, arg)
-  if not row.answers or not steps or row.group == "h2" or row.group == "proxy" then
+  if not row.answers or row.leaves or not steps or row.group == "h2" or row.group == "proxy" then
     return steps
   end
   local out = {}

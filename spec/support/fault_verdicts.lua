@@ -253,4 +253,15 @@ for _, status in ipairs { 302, 400, 401, 429, 503 } do
     end }
 end
 
+-- A server that announces the end of the connection and then stays, reading nothing: the next
+-- message needs another connection.
+for name, fields in pairs {
+  says_close = { headers = { { "Connection", "close" } } }, http10_stays = { version = "HTTP/1.0" },
+} do
+  M.more[#M.more + 1] = { name = name, group = "processed", processed = 1, answers = true,
+    status = 200, body = "object", verdict = "accepted", leaves = true,
+    steps = step.after_reading(step.respond(fields), step.stall()) }
+end
+table.sort(M.more, function(a, b) return a.name < b.name end)
+
 return M
