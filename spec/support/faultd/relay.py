@@ -25,16 +25,23 @@ def is_loopback(address):
 
 
 def connect(host, port):
-    """A connection to a name or address, but to loopback only."""
+    """A connection to the first address of a name that takes one, on loopback only."""
+    problem = OSError("not on loopback")
     for family, kind, proto, _, address in socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM):
-        if is_loopback(address[0]):
-            sock = socket.socket(family, kind, proto)
-            sock.settimeout(5)
+        if not is_loopback(address[0]):
+            continue
+        sock = socket.socket(family, kind, proto)
+        sock.settimeout(5)
+        try:
             sock.connect(address)
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            return sock
-    raise OSError("not on loopback")
+        except OSError as refused:
+            sock.close()
+            problem = refused
+            continue
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return sock
+    raise problem
 
 
 def tunnel(connection, item):
