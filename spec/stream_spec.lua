@@ -202,6 +202,56 @@ describe("send_many", function()
     end)
   end
 
+  it("starts nothing more once it is told to stop, and loses no answer", function()
+    local pulled, done = 0, 0
+    local function pull()
+      pulled = pulled + 1
+      return { to = number(pulled) }
+    end
+    local counts = { accepted = 0, cancelled = 0 }
+    for result in client:send_many(pull, { concurrency = 4, stop = function() return done >= 10 end }) do
+      done = done + 1
+      local what = result.code or result.outcome
+      counts[what] = counts[what] + 1
+    end
+    assert.equal(pulled, done)
+    assert.equal(counts.accepted, counted())
+    assert.truthy(counts.accepted >= 10 and counts.accepted <= 18, counts.accepted)
+    assert.truthy(counts.cancelled <= 1, counts.cancelled)
+  end)
+
+  it("asks whether to stop while it waits for permits", function()
+    local c = new({ per_minute = 2 })
+    local begin, asked = core.clock(), 0
+    local results, count = collect(c:send_many(list(5), { stop = function()
+      asked = asked + 1
+      return core.clock() - begin > 0.8
+    end }))
+    assert.truthy(core.clock() - begin < 3)
+    assert.truthy(asked >= 2, asked)
+    assert.equal(3, count)
+    assert.equal("cancelled", results[3].code)
+    assert.equal(2, counted())
+    c:close()
+  end)
+
+  it("answers what is in flight where the question itself raises", function()
+    local asked = 0
+    local iterator = client:send_many(list(30), { concurrency = 4, stop = function()
+      asked = asked + 1
+      if asked == 3 then error({ "no answer" }) end
+    end })
+    local ok, raised
+    local done = 0
+    repeat
+      local result
+      ok, result = pcall(iterator)
+      if ok and result then done = done + 1 elseif not ok then raised = result end
+    until ok and not result
+    assert.same({ "no answer" }, raised)
+    assert.equal(counted(), done)
+  end)
+
   it("reports nothing false when the client is closed in the middle", function()
     play { times = -1, delay = 0.5 }
     local iterator = client:send_many(list(20), { concurrency = 4, timeout = 5 })

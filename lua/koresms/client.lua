@@ -11,7 +11,7 @@ local M = {}
 local send_types = { timeout = "number", connect_timeout = "number", retries = "number" }
 
 local stream_types = { timeout = "number", connect_timeout = "number", retries = "number",
-  concurrency = "number" }
+  concurrency = "number", stop = "function" }
 
 local client = {}
 
@@ -93,8 +93,10 @@ end
 -- @function client:send_many
 -- @param messages an array of messages as for `send`, or a function that returns the next
 --   one, and nil at the end
--- @tparam[opt] table options those of `send` for each message, and `concurrency`: how many are
---   in flight at most (1 to 1024, default 16)
+-- @tparam[opt] table options those of `send` for each message; `concurrency`: how many are in
+--   flight at most (1 to 1024, default 16); `stop`: a function that is asked at least twice a
+--   second while the stream waits, and once it returns true nothing more starts, as where the
+--   loop is left
 -- @treturn function an iterator; each step gives a result, in the order in which they are
 --   known, whose `index` is the message's place in the source. On Lua 5.4 it also gives the
 --   loop a closing value.

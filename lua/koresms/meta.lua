@@ -60,6 +60,7 @@ error("koresms.meta holds annotations for editors; require \"koresms\"")
 
 ---@class (exact) koresms.StreamOptions: koresms.SendOptions
 ---@field concurrency? integer messages in flight at most, 1 to 1024; default 16
+---@field stop? fun(): boolean? asked at least twice a second; once true, nothing more starts
 
 ---@class (exact) koresms.LaterOptions: koresms.SendOptions
 ---@field client? koresms.Client in place of the one that is built from environment and file

@@ -10,6 +10,9 @@ local M = {}
 
 local CONCURRENCY = 16
 
+-- Seconds between two times at which a caller's `stop` is asked, at most.
+local LOOK = 0.5
+
 -- What a carrier yields: it waits for a reply, or until some time, or it has a result. Any
 -- other yield comes from a function of the caller's and is passed on to the caller.
 local REPLY, UNTIL, RESULT = {}, {}, {}
@@ -229,7 +232,7 @@ end
 local function turn(self)
   land(self)
   local wake_at = wake(self)
-  if self.client.closed then self:close() end
+  if self.client.closed or self.ask and self.ask() then self:close() end
   if self.left then
     give_up_held(self)
     return wake_at
@@ -253,7 +256,8 @@ function stream:next()
       if problem then error(problem[1], 0) end
       return nil
     end
-    self.transport:step(when and math.max(0, when - clock()) or math.huge)
+    local most = self.ask and LOOK or math.huge
+    self.transport:step(when and math.max(0, math.min(when - clock(), most)) or most)
   end
 end
 
@@ -276,7 +280,7 @@ function M.open(client, transport, sign, messages, options)
   local self = setmetatable({
     client = client, transport = transport, plan = delivery.plan(client, sign, options),
     messages = messages, pull = type(messages) == "function" and messages or nil,
-    concurrency = options.concurrency or CONCURRENCY,
+    concurrency = options.concurrency or CONCURRENCY, ask = options.stop,
     index = 0, -- of the message pulled last
     held = nil, -- the job that waits for its permit
     live = 0, -- jobs that have started and have no result

@@ -12,9 +12,6 @@ local M = {}
 
 local PAUSED, SOME_NOT, SOME_UNKNOWN = 5, 1, output.exit_status.unknown
 
--- The longest time (seconds) for which a signal may wait to be seen. Most end a wait at once.
-local LOOK = 0.5
-
 -- Fields of a result with --json, before `input`.
 local fields = {}
 for i, field in ipairs(output.result_fields) do fields[i] = field end
@@ -26,13 +23,6 @@ local function tell(self, text)
   output.complain(text)
 end
 
--- Nothing is started any more.
-local function stop(self)
-  if self.stopped then return end
-  self.stopped = true
-  if self.leave then self.leave() end
-end
-
 -- Does what a first signal asks for. Returns how many there were.
 local function look(self)
   local times = core.interrupted()
@@ -40,7 +30,7 @@ local function look(self)
     self.interrupted = true
     tell(self, "interrupted: nothing more is started, what is in flight is waited for "
       .. "(once more gives it up)")
-    stop(self)
+    self.stopped = true
   end
   return times
 end
@@ -77,18 +67,14 @@ local function source(self)
   end
 end
 
--- Sees to it that signals are looked at, and the line is drawn, also while nothing ends.
+-- Asked by the stream, also while nothing ends: whether it is to start nothing more.
 local function watch(self)
-  local transport = self.client.own()
-  local step = transport.step
-  function transport.step(this, seconds)
-    step(this, math.min(seconds, LOOK))
-    if look(self) > 1 and not self.client.closed then
-      tell(self, "interrupted again: what is in flight is given up")
-      self.client:close()
-    end
-    self.progress:draw()
+  if look(self) > 1 and not self.client.closed then
+    tell(self, "interrupted again: what is in flight is given up")
+    self.client:close()
   end
+  self.progress:draw()
+  return self.stopped
 end
 
 local function keep(self, row)
@@ -112,7 +98,7 @@ local function print_result(self, row, result)
     self.lost = tostring(why)
     tell(self, ("standard output cannot be written: %s; nothing more is started, and what is "
       .. "in flight is told here"):format(self.lost))
-    stop(self)
+    self.stopped = true
   end
   -- Better here than nowhere.
   io.stderr:write(text)
@@ -132,11 +118,8 @@ local function settle(self, result)
 end
 
 local function send(self)
-  local iterate, _, _, closing = self.client:send_many(source(self),
-    { concurrency = self.concurrency })
-  self.leave = function() getmetatable(closing).__close(closing) end
-  watch(self)
-  for result in iterate do settle(self, result) end
+  local options = { concurrency = self.concurrency, stop = function() return watch(self) end }
+  for result in self.client:send_many(source(self), options) do settle(self, result) end
   self.client:close()
 end
 
