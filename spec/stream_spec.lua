@@ -378,6 +378,32 @@ describe("send_many", function()
     assert.equal(5, counted())
   end)
 
+  local seed = tonumber(os.getenv("SEED")) or os.time() % 100000
+
+  it("takes each permit when it comes, and none before; seed " .. seed, function()
+    math.randomseed(seed)
+    for _ = 1, 2 do
+      local limit = math.random(20, 59)
+      local c = new { per_minute = limit }
+      -- As if a minute ago so many had been sent within two seconds.
+      local before, begin = {}, core.clock()
+      for i = 1, limit do before[i] = begin - 59.9 + math.random() * 2 end
+      table.sort(before)
+      for _, at in ipairs(before) do assert.is_nil(c.pacer:take(at, true)) end
+      local ended = {}
+      for result in c:send_many(list(limit), { concurrency = math.random(64) }) do
+        assert.equal("accepted", result.outcome)
+        ended[#ended + 1] = core.clock()
+      end
+      for i, at in ipairs(ended) do
+        assert(at >= before[i] + 60, ("permit %d came %.3f s early"):format(i, before[i] + 60 - at))
+        assert(at <= before[i] + 62, ("permit %d came %.3f s late"):format(i, at - before[i] - 60))
+      end
+      assert.equal(limit, #ended)
+      c:close()
+    end
+  end)
+
   it("tells what was refused before anything waits", function()
     local c = new { per_minute = 1 }
     local iterator = c:send_many({ { to = number(1) }, { to = "x" }, { to = number(2) } })
