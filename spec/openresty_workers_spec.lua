@@ -287,7 +287,7 @@ describe("workers of one nginx", function()
 
   it("lose nothing when they are replaced every second under load", function()
     local platform, server = sending()
-    local each, reloads = long and 2200 or 350, 0
+    local each, reloads = long and 2800 or 350, 0
     local answers = load(server, each, function()
       run.output("sleep 1")
       server:signal("HUP")
