@@ -369,6 +369,48 @@ describe("client", function()
     end
   end)
 
+  describe("raises at the caller's line, too, for", function()
+    local function raised(wanted, f)
+      local ok, text = pcall(f)
+      assert.is_false(ok)
+      assert.truthy(text:find(wanted, 1, true), text)
+      assert.truthy(text:find("^[^:]*client_spec.lua:%d+:"), text)
+      assert.is_nil(text:find("1234567", 1, true), text)
+    end
+
+    for _, method in ipairs({ "send", "send_many", "token", "close" }) do
+      it("a dot in place of the colon: " .. method, function()
+        for _, self in ipairs({ false, {}, { to = TO }, TO }) do
+          raised(("write client:%s"):format(method), function()
+            client[method](self or nil, {})
+          end)
+        end
+      end)
+    end
+
+    it("an argument that token or close does not take", function()
+      raised("bad argument #1 to 'token' (no value expected)", function() client:token(1) end)
+      raised("bad argument #1 to 'close' (no value expected)", function() client:close(nil) end)
+    end)
+
+    it("a number or a token in place of a field's name, and hides it", function()
+      raised("'+9112*****90'", function() client:send({ to = TO, [TO] = 1 }) end)
+      local token = client:token()
+      raised("'[token]'", function() client:send({ to = TO }, { [token] = 1 }) end)
+    end)
+
+    it("misuse of koresms.send, whatever the configuration", function()
+      -- No variable is set here, so that there is none.
+      local _, _, code = koresms.send({ to = TO })
+      assert.equal("config", code)
+      raised("did you mean 'to'", function() koresms.send({ toNo = TO }) end)
+      raised("field 'to': string expected", function() koresms.send({ to = 911234567890 }) end)
+      raised("field 'id': string expected", function() koresms.send({ to = TO, id = 5 }) end)
+      raised("did you mean 'timeout'", function() koresms.send({ to = TO }, { timout = 1 }) end)
+      raised("bad argument #3 to 'send'", function() koresms.send({ to = TO }, nil, 1) end)
+    end)
+  end)
+
   it("shows no secret, whoever prints it", function()
     local c = new { client_secret = "MARKED-SECRET", proxy = "none" }
     local seen = {}

@@ -66,5 +66,13 @@ describe("e164", function()
     end
     assert.has_error(function() koresms.e164() end)
     assert.has_error(function() koresms.e164(nil) end)
+    assert.has_error(function() koresms.e164("+12", 5) end)
+  end)
+
+  it("raises at the caller's line, however it is called", function()
+    for _, arguments in ipairs({ { 5 }, { "+12", 5 } }) do
+      local _, text = pcall(koresms.e164, arguments[1], arguments[2])
+      assert.truthy(text:find("e164_spec.lua:%d+: bad argument #%d to 'e164'"), text)
+    end
   end)
 end)

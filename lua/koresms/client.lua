@@ -15,6 +15,15 @@ local stream_types = { timeout = "number", connect_timeout = "number", retries =
 
 local client = {}
 
+local NAME = "koresms.client"
+
+-- Raises where a method was called without its client: `client.send(message)`.
+local function check_self(self, method)
+  if getmetatable(self) ~= NAME then
+    misuse.raise(("calling '%s' without a client (write client:%s)"):format(method, method))
+  end
+end
+
 local function positive(where, options, name)
   local value = options[name]
   if value ~= nil and not (value > 0 and value <= 86400) then
@@ -45,6 +54,15 @@ end
 
 M.check_options = check_options
 
+--- Checks what `send` was given. Raises on misuse.
+-- @treturn table the options
+function M.check_send(message, options, ...)
+  misuse.no_more("send", 3, ...)
+  local checked = check_options("bad argument #2 to 'send'", options, send_types)
+  delivery.check("bad argument #1 to 'send'", message)
+  return checked
+end
+
 -- The values that `send` returns for a result.
 local function returns(result)
   if result.outcome == "accepted" then return result end
@@ -70,7 +88,8 @@ end
 -- @treturn[2] table the result, in the same shape
 -- @see https://docs.kore.ai/ai-for-service/apis/contact-center/send-outbound-sms
 function client:send(message, options, ...)
-  if select("#", ...) > 0 then misuse.raise("bad argument #3 to 'send' (no value expected)") end
+  check_self(self, "send")
+  misuse.no_more("send", 3, ...)
   local checked = check_options("bad argument #2 to 'send'", options, send_types)
   local transport, sign, plan = self.own()
   if checked ~= no_options then plan = delivery.plan(self, sign, checked) end
@@ -101,9 +120,8 @@ end
 --   known, whose `index` is the message's place in the source. On Lua 5.4 it also gives the
 --   loop a closing value.
 function client:send_many(messages, options, ...)
-  if select("#", ...) > 0 then
-    misuse.raise("bad argument #3 to 'send_many' (no value expected)")
-  end
+  check_self(self, "send_many")
+  misuse.no_more("send_many", 3, ...)
   local given = type(messages)
   if given ~= "table" and given ~= "function" then
     misuse.raise(("bad argument #1 to 'send_many' (table or function expected, got %s)"):format(given))
@@ -119,7 +137,9 @@ end
 -- @treturn[2] nil
 -- @treturn[2] string text for people
 -- @treturn[2] string the code "sign"
-function client:token()
+function client:token(...)
+  check_self(self, "token")
+  misuse.no_more("token", 1, ...)
   local _, sign = self.own()
   local token, text = sign()
   if token then return token end
@@ -146,16 +166,18 @@ end
 --- Closes the client: its connections end, and what has not started is `cancelled`.
 -- It may be called twice. The collector does the same.
 -- @function client:close
-function client:close()
+function client:close(...)
+  check_self(self, "close")
+  misuse.no_more("close", 1, ...)
   self.closed = true
   self.own():close()
 end
 
 local metatable = {
   __index = client,
-  __name = "koresms.client",
-  __metatable = "koresms.client",
-  __close = client.close,
+  __name = NAME,
+  __metatable = NAME,
+  __close = function(self) self:close() end, -- it is given an error, too
   __tostring = function(self)
     return ("koresms.client (%s, bot %s)"):format(self.settings.host, self.settings.bot_id)
   end,

@@ -29,7 +29,13 @@ end
 -- @treturn[2] nil
 -- @treturn[2] string which byte is wrong and why
 -- @treturn[2] string the code "invalid_number"
-M.e164 = core.e164
+function M.e164(number, ...)
+  misuse.no_more("e164", 2, ...)
+  if type(number) ~= "string" then
+    misuse.raise(("bad argument #1 to 'e164' (string expected, got %s)"):format(type(number)))
+  end
+  return core.e164(number)
+end
 
 --- Makes a client. No connection is opened.
 -- @function new
@@ -41,7 +47,7 @@ M.e164 = core.e164
 -- @treturn[2] string which setting, from which source, is wrong
 -- @treturn[2] string the code "config"
 function M.new(options, ...)
-  if select("#", ...) > 0 then misuse.raise("bad argument #2 to 'new' (no value expected)") end
+  misuse.no_more("new", 2, ...)
   local settings, text, code = config.load(options)
   if not settings then return nil, text, code end
   return client.new(settings, open_transport)
@@ -63,16 +69,15 @@ end
 --   code "config", and a result with the outcome "not_sent"
 function M.send(message, options, ...)
   if default then return default:send(message, options, ...) end
-  if type(message) ~= "table" then
-    misuse.raise(("bad argument #1 to 'send' (table expected, got %s)"):format(type(message)))
-  end
+  -- Misuse is misuse, whatever the configuration.
+  client.check_send(message, options, ...)
   local built, text, code = default_client()
   if not built then
     return nil, text, code, { outcome = "not_sent", code = code, message = text,
       retryable = false, attempts = 0, id = message.id or core.random_id(),
       from = message.from, to = message.to, elapsed = 0 }
   end
-  return built:send(message, options, ...)
+  return built:send(message, options)
 end
 
 --- Inside nginx, leaves a message to a timer: for phases without network, such as log. A worker
@@ -89,7 +94,7 @@ end
 -- @treturn[2] string "invalid_number", "rate_limited" (the queue is full), "context" (outside
 --   nginx, or where there are no timers), "cancelled" (the client was closed) or "config"
 function M.later(message, options, ...)
-  if select("#", ...) > 0 then misuse.raise("bad argument #3 to 'later' (no value expected)") end
+  misuse.no_more("later", 3, ...)
   return require("koresms.later").put(default_client, message, options)
 end
 

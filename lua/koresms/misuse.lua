@@ -1,6 +1,8 @@
 --- Wrong use of the API: raised at the caller's line, naming what was meant.
 local M = {}
 
+local mask = require "koresms.mask"
+
 -- Where this library's own files stand, so that their stack levels can be skipped.
 local home = debug.getinfo(1, "S").source:gsub("misuse%.lua$", "")
 
@@ -23,6 +25,16 @@ end
 -- @tparam string text what was wrong and what would be right
 function M.raise(text)
   error(text, caller())
+end
+
+--- Raises where there are more arguments than a function takes.
+-- @tparam string name of the function
+-- @tparam number place of the first one that is too many
+-- @param ... those from there on
+function M.no_more(name, place, ...)
+  if select("#", ...) > 0 then
+    M.raise(("bad argument #%d to '%s' (no value expected)"):format(place, name))
+  end
 end
 
 -- The number of edits between two short names; two letters changed over count as one.
@@ -79,7 +91,8 @@ end
 -- @treturn string
 function M.unknown(what, name, known)
   local meant = M.meant(name, known)
-  return ("unknown %s '%s'%s"):format(what, tostring(name),
+  -- A number or a token may stand where a name belongs.
+  return ("unknown %s '%s'%s"):format(what, mask.text(tostring(name), 80),
     meant and (" (did you mean '%s'?)"):format(meant) or "")
 end
 
