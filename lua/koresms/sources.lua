@@ -31,7 +31,9 @@ local booleans = {
 
 local function to_number(text)
   -- Not tonumber alone: it takes "0x10", "1e3" and "inf" on some Luas.
-  return text:find("^%s*[+-]?%d*%.?%d+%s*$") and tonumber(text) or nil
+  if not text:find("^%s*[+-]?%d*%.?%d+%s*$") then return nil end
+  -- Lua 5.1 reads numbers with the locale's decimal point.
+  return tonumber(text) or tonumber((text:gsub("%.", (("%.1f"):format(0.5):sub(2, -2)))))
 end
 
 local readers = {

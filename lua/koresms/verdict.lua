@@ -93,6 +93,12 @@ M.replies = {
 
 local function decode(body)
   local ok, value = pcall(json.decode, body)
+  if not ok and body:find("%d%.%d") then
+    -- lua-cjson learns the locale's decimal point when an instance is made; the program may
+    -- have changed the locale since.
+    cjson.new()
+    ok, value = pcall(json.decode, body)
+  end
   return ok and type(value) == "table" and body:find("^%s*{") and value or nil
 end
 
@@ -107,6 +113,9 @@ local function envelope(object, token)
     code = mask.text(code, 100, token)
   elseif type(code) ~= "number" then
     code = nil
+  elseif code % 1 == 0 then
+    -- lua-cjson makes every number a float, and Lua 5.3 would show 4002 as 4002.0.
+    code = math.floor(code)
   end
   return type(text) == "string" and mask.text(text, 1000, token) or nil, code
 end
