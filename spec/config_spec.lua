@@ -122,6 +122,12 @@ describe("config", function()
       { "a path as bot id", { bot_id = "../admin" }, "option 'bot_id'" },
       { "dots as bot id", { bot_id = ".." }, "option 'bot_id'" },
       { "a line end in the bot id", { bot_id = "st-1\r\n" }, "option 'bot_id'", "line end" },
+      { "a line end in the client id", { client_id = "cs-1\r\nX: y" }, "option 'client_id'", "line end" },
+      { "NUL in the client id", { client_id = "cs-1\0" }, "option 'client_id'", "NUL" },
+      { "a blank in the client id", { client_id = "cs-1 " }, "option 'client_id'", "blank" },
+      { "a client id that is no UTF-8", { client_id = "cs-\255" }, "option 'client_id'", "UTF-8" },
+      { "a line end in the subject", { subject = "a\n" }, "option 'subject'", "line end" },
+      { "a subject that is no UTF-8", { subject = "\255" }, "option 'subject'", "UTF-8" },
       { "an empty secret", { client_secret = "" }, "option 'client_secret'", "empty" },
       { "a secret with NUL", { client_secret = "MARKED\0" }, "option 'client_secret'", "NUL" },
       { "a secret of one byte", { client_secret = "x" }, "option 'client_secret'" },
@@ -159,6 +165,18 @@ describe("config", function()
         refused(o, name .. " is required", "KORESMS_" .. name:upper())
       end)
     end
+  end)
+
+  it("says that a private key wants another algorithm", function()
+    local name = file("key.pem", "any")
+    refused({ host = "h.example", bot_id = "st-1", client_id = "cs-1", private_key_file = name },
+      "client_secret is required", "option 'private_key_file' is for the algorithms RS256")
+  end)
+
+  it("keeps whole numbers whole", function()
+    -- As lua-cjson makes them of a file.
+    local s = assert(config.load(base { per_minute = 60.0, token_ttl = 120.0, timeout = 2.5 }))
+    assert.equal("60 120 2.5", ("%s %s %s"):format(s.per_minute, s.token_ttl, s.timeout))
   end)
 
   it("takes what is allowed", function()

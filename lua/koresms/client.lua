@@ -206,8 +206,12 @@ local function signing(settings)
     subject = settings.subject, ttl = settings.token_ttl, jti = settings.jti,
   }
   if not signer then
-    return nil, ("%s: %s"):format(settings.where[settings.private_key and "private_key_file"
-      or "client_secret"], text)
+    -- What is wrong with a claim begins with the setting's name.
+    local name, fault = text:match("^([%l_]+): (.*)$")
+    if not settings.where[name] then
+      name, fault = settings.private_key and "private_key_file" or settings.credential, text
+    end
+    return nil, ("%s: %s"):format(settings.where[name], fault)
   end
   return function() return signer:token() end
 end

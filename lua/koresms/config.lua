@@ -41,7 +41,12 @@ local function bot_id(value)
 end
 
 local function name(value)
-  return #value > 255 and ("is too long: at most 255 bytes, got %d"):format(#value) or nil
+  return #value > 255 and ("is too long: at most 255 bytes, got %d"):format(#value)
+    or visible(value)
+end
+
+local function client_id(value)
+  return name(value) or value:find(" ", 1, true) and "has a blank; no client id has one" or nil
 end
 
 local function secret(value)
@@ -96,7 +101,7 @@ M.settings = {
     help = "the platform's origin, such as platform.kore.ai" },
   { name = "bot_id", type = "string", required = true, check = bot_id,
     help = "the bot (stream) id, st-..." },
-  { name = "client_id", type = "string", check = name,
+  { name = "client_id", type = "string", check = client_id,
     help = "the client id of the JWT app, cs-..." },
   { name = "client_secret", type = "string", check = secret, secret = true,
     help = "the client secret of the JWT app, as the platform shows it" },
@@ -227,6 +232,9 @@ local function whole_fault(settings, levels, empty)
   if not chosen then
     return missing(M.settings[rsa and "private_key_file" or "client_secret"], empty)
       .. (rsa and "" or "; or client_secret_file, or token")
+      .. (not rsa and settings.private_key_file
+        and ("; %s is for the algorithms RS256 and RS512, and algorithm is %s"):format(
+          settings.where.private_key_file, settings.algorithm) or "")
   end
   if chosen ~= "token" and settings.client_id == nil then
     return missing(M.settings.client_id, empty)
@@ -282,6 +290,8 @@ function M.load(options)
         if fault then
           return nil, ("%s: %s"):format(level.name(row), fault), "config"
         end
+        -- What a file or a variable gives may be a float on Lua 5.3 and later: 60.0 a minute.
+        if type(value) == "number" and value % 1 == 0 then value = math.floor(value) end
         settings[row.name], where[row.name] = value, level.name(row)
         break
       end
