@@ -212,6 +212,19 @@ describe("koresms", function()
       assert.equal(1, koresms:processed())
     end)
 
+    it("exits with 1 where it cannot write what a dry run found", function()
+      if not shell.run("[ -c /dev/full ]") then return pending("no /dev/full") end
+      local status, _, err = koresms:run({ "send", "--to", TO, "--dry-run" }, nil, "/dev/full")
+      assert.equal(1, status)
+      assert.matches("standard output cannot be written", err, 1, true)
+      assert.equal(0, koresms:processed())
+      local file = os.tmpname()
+      command.write(file, "to\n" .. TO .. "\n")
+      status = koresms:run({ "send-many", file, "--dry-run" }, nil, "/dev/full")
+      os.remove(file)
+      assert.equal(1, status)
+    end)
+
     it("warns and exits with 4 where Ctrl-C breaks it off", function()
       koresms:play({ delay = 20, when = "after" })
       local _, out = shell.run(([[

@@ -69,6 +69,7 @@ function M.run(arguments)
     return 2
   end
   if arguments.dry_run then
+    M.broken, M.lost, M.broken_text = nil, nil, nil
     return dry_run(client, from, arguments.to, arguments.json)
   end
   local result, _, _, failure = client:send({ to = arguments.to, from = from })

@@ -159,7 +159,10 @@ end
 function M.run(arguments)
   local client, rows, found = prepare(arguments)
   if not client then return USAGE end
-  if arguments.dry_run then return dry_run(client, found, arguments.json) end
+  if arguments.dry_run then
+    M.lost = nil
+    return dry_run(client, found, arguments.json)
+  end
   local kept, fault
   if arguments.rest then
     kept, fault = rest.create(arguments.rest, rows:heading())
