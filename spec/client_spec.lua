@@ -203,6 +203,46 @@ describe("client", function()
       assert.equal(1, requests())
     end)
 
+    describe("and not repeated, stays rejected:", function()
+      local function rejected(result, least)
+        assert.same({ "rejected", "rate_limited", true, 429, 1 }, { result.outcome, result.code,
+          result.retryable, result.status, result.attempts })
+        assert.truthy(result.retry_after >= least, result.retry_after)
+        assert.equal(1, requests())
+      end
+
+      before_each(function() play { times = 1, status = 429, retry_after = 1 } end)
+
+      it("no permit for the repeat", function()
+        local c = new { per_minute = 1 }
+        rejected(failing(c), 50)
+        c:close()
+      end)
+
+      it("no token for the repeat", function()
+        local made = 0
+        local c = new { token = function()
+          made = made + 1
+          return made == 1 and client:token() or nil
+        end }
+        rejected(failing(c), 1)
+        c:close()
+      end)
+
+      it("closed before the repeat, in a stream too", function()
+        local c
+        local function closing() return new { on_event = function(e)
+          if e.kind == "retry" then c:close() end
+        end } end
+        c = closing()
+        rejected(failing(c), 1)
+        play { times = 1, status = 429, retry_after = 1 }
+        box:control("DELETE", "/_sandbox/messages")
+        c = closing()
+        for result in c:send_many({ { to = TO } }) do rejected(result, 1) end
+      end)
+    end)
+
     for _, case in ipairs({ { "1000000000", 3600, 3600 }, { "-5", 0.001, 60 }, { "soon", 0.001, 60 },
       { "1 2", 0.001, 60 }, { "Sun, 06 Nov 1994 08:49:37 GMT", 0, 0 },
       { "Thu, 31 Dec 2099 23:59:59 GMT", 3600, 3600 } }) do
@@ -290,6 +330,15 @@ describe("client", function()
       c:close()
       assert.same({ "not_sent", "tls", false, 0 },
         { result.outcome, result.code, result.retryable, result.attempts })
+    end)
+
+    it("a refused connection, and no permit to try again", function()
+      local c = new { host = "http://127.0.0.1:1", per_minute = 1, timeout = 1 }
+      local result = failing(c)
+      c:close()
+      assert.same({ "not_sent", "connect", true, 0 },
+        { result.outcome, result.code, result.retryable, result.attempts })
+      assert.truthy(result.retry_after > 50, result.retry_after)
     end)
 
     it("once it is closed", function()

@@ -212,6 +212,18 @@ local function attempt(self, transport, job)
   return M.settle(self, job, transport:exchange(job))
 end
 
+-- What is told of two verdicts in a row. A message that the platform had in its hands is not
+-- `not_sent`, whatever kept it from being repeated; nor does the pacer hide what went wrong
+-- before. When to try again is then the later of the two times.
+local function outweigh(job, told, told_pause, judged, pause)
+  if judged.outcome ~= "not_sent" or job.attempts == 0 and judged.code ~= "rate_limited" then
+    return judged, pause
+  end
+  local later = judged.retry_after
+  if later and (not told_pause or later > told_pause) then told_pause = later end
+  return told, told_pause
+end
+
 --- Carries a job to its result.
 -- @tparam table self the client
 -- @tparam table transport anything that has its `exchange` and `wait`
@@ -221,15 +233,19 @@ end
 -- @treturn table the result
 function M.carry(self, transport, job, judged, pause)
   if not judged then judged, pause = attempt(self, transport, job) end
+  local told, told_pause = judged, pause
   while true do
     local delay = delay_of(job, judged, pause)
-    if not delay then return M.conclude(self, job, judged, pause) end
+    if not delay then return M.conclude(self, job, told, told_pause) end
     if self.settings.on_event then
       tell(self, job, { kind = "retry", code = judged.code, seconds = delay + (pause or 0) })
     end
     transport:wait(clock() + delay)
-    if self.closed then return M.conclude(self, job, M.cancelled()) end
+    if self.closed then
+      return M.conclude(self, job, outweigh(job, told, told_pause, M.cancelled()))
+    end
     judged, pause = attempt(self, transport, job)
+    told, told_pause = outweigh(job, told, told_pause, judged, pause)
   end
 end
 
