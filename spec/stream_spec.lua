@@ -450,10 +450,25 @@ describe("send_many", function()
     collectgarbage()
   end)
 
+  it("raises for a hole in an array, once what stands before it is answered", function()
+    local m, results = list(3), 0
+    local messages = { m[1], m[2], nil, m[3] }
+    local ok, text = pcall(function()
+      for result in client:send_many(messages) do
+        assert.equal("accepted", result.outcome)
+        results = results + 1
+      end
+    end)
+    assert.is_false(ok)
+    assert.equal(2, results)
+    assert.truthy(text:find("stream_spec.lua:%d+: bad argument #1 to 'send_many' .*%(message 3%)"), text)
+  end)
+
   describe("raises at the caller's line for", function()
     local cases = {
       { "no messages", {}, "bad argument #1 to 'send_many' (table or function expected, got nil)" },
       { "text", { "x" }, "table or function expected, got string" },
+      { "a message in place of a list", { { to = "+12" } }, "an array of messages expected" },
       { "options that are none", { {}, 5 }, "bad argument #2 to 'send_many'" },
       { "an unknown option", { {}, { concurency = 4 } }, "did you mean 'concurrency'" },
       { "no concurrency", { {}, { concurrency = 0 } }, "whole number from 1 to 1024" },

@@ -126,6 +126,10 @@ function client:send_many(messages, options, ...)
   if given ~= "table" and given ~= "function" then
     misuse.raise(("bad argument #1 to 'send_many' (table or function expected, got %s)"):format(given))
   end
+  if given == "table" and messages[1] == nil and next(messages) ~= nil then
+    misuse.raise("bad argument #1 to 'send_many' (an array of messages expected, got a table "
+      .. "with other keys)")
+  end
   local checked = check_options("bad argument #2 to 'send_many'", options, stream_types)
   local transport, sign = self.own()
   return transport.streams.open(self, transport, sign, messages, checked)

@@ -144,7 +144,9 @@ end
 local function next_job(self)
   local message
   if self.pull then message = self.pull() else message = self.messages[self.index + 1] end
-  if message == nil then return nil end
+  -- A hole in an array is a message that is none, and not its end: nobody is left out in
+  -- silence.
+  if message == nil and (self.pull or #self.messages <= self.index) then return nil end
   self.index = self.index + 1
   return delivery.job(spare_job(self), "bad argument #1 to 'send_many'", message, self.index)
 end
