@@ -218,6 +218,8 @@ describe("repeats", function()
       assert(cpu < 0.1 * bed_support.patience, ("%.3f s of processor time"):format(cpu))
       assert.equal("attempt pause retry attempt verdict", kinds(events))
       assert(events[3].seconds >= least, events[3].seconds)
+      local gap = events[4].at - events[3].at
+      assert(gap >= events[3].seconds - 0.01 and gap < events[3].seconds + 0.5, gap)
       assert(events[4].at - events[2].at >= least - 0.001)
     end
 

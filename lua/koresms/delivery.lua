@@ -179,11 +179,11 @@ end
 -- Seconds to wait before the next attempt; nil where there must be none.
 local function delay_of(job, judged, pause)
   if not judged.retryable or job.tries > job.plan.retries or job.tries == 0 then return nil end
-  -- After a pause, or without a permit, the pacer itself holds the message back.
+  -- The jitter comes after the pause, so that not all who were throttled return at once.
   local held = pause or judged.retry_after or 0
   local bound = math.min(BACKOFF * 2 ^ (job.tries - 1), BACKOFF_MOST)
-  local delay = random() * bound
-  if clock() + held + delay >= job.deadline then return nil end
+  local delay = held + random() * bound
+  if clock() + delay >= job.deadline then return nil end
   return delay
 end
 
@@ -238,7 +238,7 @@ function M.carry(self, transport, job, judged, pause)
     local delay = delay_of(job, judged, pause)
     if not delay then return M.conclude(self, job, told, told_pause) end
     if self.settings.on_event then
-      tell(self, job, { kind = "retry", code = judged.code, seconds = delay + (pause or 0) })
+      tell(self, job, { kind = "retry", code = judged.code, seconds = delay })
     end
     transport:wait(clock() + delay)
     if self.closed then
