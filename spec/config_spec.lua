@@ -119,6 +119,7 @@ describe("config", function()
       { "NUL in the host", { host = "h.example\0" }, "option 'host'" },
       { "http to another host", { host = "http://h.example" }, "option 'host'", "allow_http" },
       { "http to a name like loopback", { host = "http://127.0.0.1.example" }, "allow_http" },
+      { "http to a name of numbers", { host = "http://127.0.0.256" }, "allow_http" },
       { "a path as bot id", { bot_id = "../admin" }, "option 'bot_id'" },
       { "dots as bot id", { bot_id = ".." }, "option 'bot_id'" },
       { "a line end in the bot id", { bot_id = "st-1\r\n" }, "option 'bot_id'", "line end" },

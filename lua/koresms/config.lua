@@ -210,7 +210,10 @@ end
 local loopback = { localhost = true, ["::1"] = true }
 
 local function is_loopback(address)
-  return loopback[address:lower()] or address:find("^127%.%d+%.%d+%.%d+$") ~= nil
+  if loopback[address:lower()] then return true end
+  local b, c, d = address:match("^127%.(%d+)%.(%d+)%.(%d+)$")
+  -- With a larger number it is a name, which may stand for any address.
+  return b ~= nil and math.max(tonumber(b), tonumber(c), tonumber(d)) <= 255
 end
 
 -- The text for a setting that no source gives.

@@ -75,7 +75,7 @@ function M.send(message, options, ...)
   if not built then
     return nil, text, code, { outcome = "not_sent", code = code, message = text,
       retryable = false, attempts = 0, id = message.id or core.random_id(),
-      from = message.from, to = message.to, elapsed = 0 }
+      from = message.from, to = message.to, elapsed = 0.0 }
   end
   return built:send(message, options)
 end
