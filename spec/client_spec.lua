@@ -332,6 +332,15 @@ describe("client", function()
         { result.outcome, result.code, result.retryable, result.attempts })
     end)
 
+    it("a ca_file that holds no certificate, and names the setting", function()
+      local c = new { host = box.host, ca_file = "spec/client_spec.lua" }
+      local result = failing(c)
+      c:close()
+      assert.same({ "not_sent", "tls", false, 0 },
+        { result.outcome, result.code, result.retryable, result.attempts })
+      assert.truthy(result.message:find("setting ca_file", 1, true), result.message)
+    end)
+
     it("a refused connection, and no permit to try again", function()
       local c = new { host = "http://127.0.0.1:1", per_minute = 1, timeout = 1 }
       local result = failing(c)

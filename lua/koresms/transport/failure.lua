@@ -51,6 +51,8 @@ M.tls_advice = {
   { "issuer", "the setting ca_file names the certificates to trust" },
   { "self.signed", "the setting ca_file names the certificates to trust" },
   { "CAfile", "the setting ca_file has to name a readable file of certificates in PEM form" },
+  { "setting certificate file", "the setting ca_file has to name a readable file of certificates "
+    .. "in PEM form" },
   { "key too small", "the server's key is too weak; ca_file does not help, a new one does" },
   { "too weak", "the server's certificate is too weak; ca_file does not help, a new one does" },
   { "certificate verify", "the setting ca_file names the certificates to trust" },
