@@ -28,6 +28,12 @@ describe("mask", function()
     assert.equal("x" .. ("é"):rep(149) .. "...", mask.text("x" .. ("é"):rep(1000)))
     assert.equal("code 4002, HTTP 401", mask.text("code 4002, HTTP 401"))
   end)
+
+  it("hides the token that was sent, unless it is too short to be one", function()
+    assert.equal("bad [token]!", mask.text("bad s%cr+t.8!", nil, "s%cr+t.8"))
+    assert.equal("Invalid JWT token", mask.text("Invalid JWT token", nil, "token"))
+    assert.equal("Invalid JWT token", mask.text("Invalid JWT token", nil, ""))
+  end)
 end)
 
 describe("http_date", function()

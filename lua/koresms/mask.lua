@@ -1,6 +1,9 @@
 --- The one place that hides what must not be read: telephone numbers and tokens.
 local M = {}
 
+-- A shorter token is no secret, and may well be part of an ordinary word.
+local LEAST_TOKEN = 8
+
 --- A telephone number for people: `+9112*****90`.
 -- How many digits are hidden does not show. Of a number too short to hide anything
 -- between its ends, only the beginning stays.
@@ -32,11 +35,11 @@ end
 --- Foreign text, without tokens, telephone numbers, control characters, or end.
 -- @tparam string text
 -- @tparam ?number most bytes to keep, 300 by default
--- @tparam ?string token that was sent; it need not look like one
+-- @tparam ?string token that was sent; it need not look like one, but have eight bytes
 -- @treturn string
 function M.text(text, most, token)
   most = most or 300
-  if token and token ~= "" then text = text:gsub(token:gsub("%p", "%%%0"), "[token]") end
+  if token and #token >= LEAST_TOKEN then text = text:gsub(token:gsub("%p", "%%%0"), "[token]") end
   local bound = most + 4096
   -- The patterns take longer than a text is long: what is not shown is not searched. What
   -- may be half a token or a number goes with it.
