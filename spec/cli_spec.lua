@@ -5,6 +5,8 @@ local paths = require "spec.support.paths"
 local cjson = require "cjson"
 local command = require "spec.support.command"
 local shell = require "koresms.sandbox.shell"
+local output = require "koresms.cli.output"
+local utf8 = require "koresms.cli.utf8"
 
 local unpack = table.unpack or unpack
 
@@ -202,6 +204,18 @@ describe("koresms", function()
       assert.not_matches("[%z\1-\9\11-\31]", out)
       assert.not_matches(TO, out, 1, true)
       assert.matches("ValidationError", out, 1, true)
+    end)
+
+    it("prints UTF-8, whatever the platform says", function()
+      for _, format in ipairs({ "--json", false }) do
+        koresms:play({ status = 400, body = '{"errors":[{"msg":"M\\u00fcl","code":"a\\u009bb"}]}' })
+        local _, out = koresms:run({ "send", "--to", TO, format or nil })
+        assert.matches("M\195\188l", out, 1, true)
+        if not format then assert.not_matches("\194\155", out, 1, true) end
+      end
+      assert.equal("\239\191\189M\239\191\189l\195\188\239\191\189\239\191\189",
+        utf8.clean("\255M\252l\195\188\226\130"))
+      assert.equal('{"x":"\239\191\189"}', output.json({ "x" }, { x = "\255" }))
     end)
 
     it("exits with 4 where it cannot write what became of the message", function()

@@ -1,6 +1,7 @@
 --- What the command prints: one JSON object a line, or one line for people.
 local cjson = require "cjson"
 local mask = require "koresms.mask"
+local utf8 = require "koresms.cli.utf8"
 
 local M = {}
 
@@ -32,6 +33,8 @@ end
 local function encode(value)
   if value == nil or value == cjson.null then return "null" end
   if type(value) == "number" then return number(value) end
+  -- JSON is UTF-8, and lua-cjson takes any bytes, from the platform too.
+  if type(value) == "string" then value = utf8.clean(value) end
   -- A slash needs no escape, and addresses are easier to read without.
   return (json.encode(value):gsub("\\(.)", unescape))
 end
@@ -51,7 +54,8 @@ end
 
 --- A text on one line: what came from elsewhere must not steer a terminal.
 function M.plain(text)
-  return (tostring(text):gsub("%c+", " "))
+  -- U+0080 to U+009F are control characters, too.
+  return (utf8.clean(tostring(text)):gsub("%c+", " "):gsub("\194[\128-\159]", " "))
 end
 
 --- One line for people about one result.

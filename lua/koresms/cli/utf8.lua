@@ -31,4 +31,22 @@ function M.fault(text)
   end
 end
 
+--- A text in which each byte that is no part of UTF-8 has become U+FFFD.
+-- @tparam string text
+-- @treturn string
+function M.clean(text)
+  local parts, from = {}, 1
+  local at = text:find("[\128-\255]")
+  while at do
+    local next_at = behind(text, at)
+    if not next_at then
+      parts[#parts + 1] = text:sub(from, at - 1) .. "\239\191\189"
+      next_at = at + 1
+      from = next_at
+    end
+    at = text:find("[\128-\255]", next_at)
+  end
+  return from == 1 and text or table.concat(parts) .. text:sub(from)
+end
+
 return M
