@@ -226,6 +226,21 @@ describe("koresms", function()
       assert.equal(1, koresms:processed())
     end)
 
+    it("exits with 4 where nobody reads what became of the message", function()
+      local file = os.tmpname()
+      shell.run(("{ %s %s bin/koresms send --to %s 2>%s; echo status $? >>%s; } </dev/null | exec 0<&-")
+        :format(command.prefix(koresms:environment()), command.interpreter, TO, file, file))
+      local said
+      for _ = 1, 50 do -- the shell waits for the last of a pipe alone
+        said = command.read(file)
+        if said:find("status", 1, true) then break end
+        shell.run("sleep 0.1")
+      end
+      os.remove(file)
+      assert.matches("standard output cannot be written", said, 1, true)
+      assert.matches("status 4\n$", said)
+    end)
+
     it("exits with 1 where it cannot write what a dry run found", function()
       if not shell.run("[ -c /dev/full ]") then return pending("no /dev/full") end
       local status, _, err = koresms:run({ "send", "--to", TO, "--dry-run" }, nil, "/dev/full")

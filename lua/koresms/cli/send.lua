@@ -74,6 +74,8 @@ function M.run(arguments)
   end
   local result, _, _, failure = client:send({ to = arguments.to, from = from })
   client:close()
+  -- From here on a pipe that nobody reads must not end the program before it has said so.
+  M.catcher = core.catch_interrupts()
   return report(result or failure, arguments.json)
 end
 
