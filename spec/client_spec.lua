@@ -1,7 +1,11 @@
 local core = require "koresms.core"
 local faults = require "spec.support.faults"
 local koresms = require "koresms"
+local run = require "spec.support.run"
 local sandbox = require "koresms.sandbox"
+
+local interpreter = arg and arg[-1] and arg[-1]:find("lua") and arg[-1]
+  or rawget(_G, "jit") and "luajit" or "lua" .. _VERSION:match("%d.%d")
 
 local FROM, TO = "+19876543210", "+911234567890"
 
@@ -457,15 +461,30 @@ describe("client", function()
       raised("'[token]'", function() client:send({ to = TO }, { [token] = 1 }) end)
     end)
 
+    -- In a process without variables: the default client must not be one that can send.
     it("misuse of koresms.send, whatever the configuration", function()
-      -- No variable is set here, so that there is none.
-      local _, _, code = koresms.send({ to = TO })
-      assert.equal("config", code)
-      raised("did you mean 'to'", function() koresms.send({ toNo = TO }) end)
-      raised("field 'to': string expected", function() koresms.send({ to = 911234567890 }) end)
-      raised("field 'id': string expected", function() koresms.send({ to = TO, id = 5 }) end)
-      raised("did you mean 'timeout'", function() koresms.send({ to = TO }, { timout = 1 }) end)
-      raised("bad argument #3 to 'send'", function() koresms.send({ to = TO }, nil, 1) end)
+      local name = run.directory() .. "/program.lua"
+      run.write(name, [[
+        local koresms, to = require "koresms", "+911234567890"
+        print(select(3, koresms.send({ to = to })))
+        for _, arguments in ipairs({ { { toNo = to } }, { { to = 911234567890 } },
+          { { to = to, id = 5 } }, { { to = to }, { timout = 1 } }, { { to = to }, {}, 1 } }) do
+          print(select(2, pcall(function()
+            local unpack = table.unpack or unpack
+            local result = koresms.send(unpack(arguments))
+            return result
+          end)))
+        end]])
+      local lines = {}
+      for line in run.output(("env -i PATH=\"$PATH\" LUA_PATH=%s LUA_CPATH=%s %s %s 2>&1")
+        :format(run.quote(package.path), run.quote(package.cpath), interpreter, run.quote(name)))
+        :gmatch("[^\n]+") do lines[#lines + 1] = line end
+      run.clean()
+      for i, wanted in ipairs({ "config", "did you mean 'to'", "field 'to': string expected",
+        "field 'id': string expected", "did you mean 'timeout'", "bad argument #3 to 'send'" }) do
+        assert.truthy(lines[i]:find(wanted, 1, true), lines[i])
+        assert.truthy(i == 1 or lines[i]:find("program.lua:7:", 1, true), lines[i])
+      end
     end)
   end)
 
