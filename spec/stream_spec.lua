@@ -277,7 +277,31 @@ describe("send_many", function()
     box:control("DELETE", "/_sandbox/play")
     os.execute("sleep 0.7") -- the sandbox still has delayed ones
     assert.truthy(accepted >= 1)
-    assert.truthy(count >= 4 and count <= 9, count)
+    assert.equal(20, count)
+    assert.equal("cancelled", results[20].code)
+  end)
+
+  it("cancels each message of an array, and pulls none, where the client is closed", function()
+    client:close()
+    local results, count = collect(client:send_many(list(100), { concurrency = 4 }))
+    assert.equal(100, count)
+    for _, r in pairs(results) do assert.same({ "not_sent", "cancelled", 0 }, { r.outcome, r.code, r.attempts }) end
+    _, count = collect(client:send_many(function() error("pulled") end))
+    assert.equal(0, count)
+  end)
+
+  it("holds no more refused messages than it may have in flight", function()
+    local pulled, done, most = 0, 0, 0
+    for result in client:send_many(function()
+      pulled = pulled + 1
+      most = math.max(most, pulled - done)
+      return pulled <= 1000 and { to = "x" } or nil
+    end, { concurrency = 8 }) do
+      done = done + 1
+      assert.equal("invalid_number", result.code)
+    end
+    assert.equal(1000, done)
+    assert.truthy(most <= 9, most)
   end)
 
   it("lets nothing time out while the caller is busy", function()

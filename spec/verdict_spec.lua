@@ -56,6 +56,8 @@ local replies = {
   { 400, envelope("You've exceeded the per-minute rate limit. Please wait for sometime before "
     .. "retrying.", 400), "rejected", "rate_limited", true },
   { 401, "Rate Limit reached", "rejected", "rate_limited", true },
+  { 400, envelope("Rate-Limit exceeded", '"x"'), "rejected", "rate_limited", true },
+  { 403, envelope("no", '"RATE_LIMIT"'), "rejected", "rate_limited", true },
   { 500, "rate limit", "unknown", "server_error", false },
   { 600, "", "unknown", "bad_response", false },
   { 101, "", "unknown", "bad_response", false },
@@ -96,8 +98,11 @@ describe("verdict", function()
     assert.equal("no", v.platform_message)
     v = verdict.judge({ status = 400, body = '{"errors":[{"message":"no"}]}', starts = 1 })
     assert.equal("no", v.platform_message)
+    for _, flat in ipairs({ '{"errors":["no"]}', '{"errors":"no"}', '{"errors":{"msg":"no"}}' }) do
+      assert.equal("no", verdict.judge({ status = 400, body = flat, starts = 1 }).platform_message)
+    end
     for _, odd in ipairs({ '{"errors":[1]}', '{"errors":{}}', '{"errors":[{"msg":{},"code":[]}]}',
-      '{"errors":"x"}' }) do
+      '{"errors":7}', '{"errors":true}', '{"errors":null}' }) do
       v = verdict.judge({ status = 400, body = odd, starts = 1 })
       assert.equal("invalid_request", v.code)
       assert.is_nil(v.platform_message)

@@ -105,7 +105,8 @@ end
 -- The source is read ahead by one message, so that any number of them streams in constant
 -- memory; a message waits for its permit without its time running. Leaving the loop starts
 -- nothing more; what was under way can still be had by going on with the same iterator, and
--- what had not started is `cancelled` there. Where the source raises, or gives what is no
+-- what had not started is `cancelled` there. Where the client is closed, so is the rest of an
+-- array, while a function is not asked for more. Where the source raises, or gives what is no
 -- message, what is in flight is answered first; then the error is raised.
 --
 --     for result in client:send_many(list, { concurrency = 16 }) do ... end

@@ -151,9 +151,10 @@ local function next_job(self)
   return delivery.job(spare_job(self), "bad argument #1 to 'send_many'", message, self.index)
 end
 
--- The next message that may be sent; nil where there is none (any more).
+-- The next message that may be sent; nil where there is none (any more), and where the caller
+-- has to take results first: what is refused must not pile up either.
 local function pull(self)
-  while not self.ended do
+  while not self.ended and self.last - self.first + 1 < self.concurrency do
     local before = self.index
     local ok, job = pcall(next_job, self)
     if not ok then
@@ -166,7 +167,6 @@ local function pull(self)
     if not refused then return job end
     delivery.begin(job)
     put(self, delivery.conclude(self.client, job, refused))
-    if self.client.closed then return stop(self) end
   end
 end
 
@@ -234,11 +234,11 @@ end
 local function turn(self)
   land(self)
   local wake_at = wake(self)
-  if self.client.closed or self.ask and self.ask() then self:close() end
-  if self.left then
-    give_up_held(self)
-    return wake_at
-  end
+  local closed = self.client.closed
+  -- The messages of an array are all told to be cancelled; a function may have no end.
+  if closed and self.pull or self.ask and self.ask() then self:close() end
+  if closed or self.left then give_up_held(self) end
+  if self.left then return wake_at end
   return soonest_of(wake_at, fill(self))
 end
 

@@ -48,7 +48,7 @@ end
 
 local function is_throttled(reply)
   return reply.status == 429
-    or (reply.status >= 400 and reply.status < 500 and reply.body:lower():find("rate limit", 1, true))
+    or (reply.status >= 400 and reply.status < 500 and reply.body:lower():find("rate[ _-]?limit"))
 end
 
 --- Replies, the first row that fits counts. `advice` says where to look.
@@ -105,8 +105,9 @@ end
 -- The platform's own words: {"errors":[{"msg":...,"code":...}]} and its relatives.
 local function envelope(object, token)
   local errors = object and object.errors
-  local first = type(errors) == "table" and (type(errors[1]) == "table" and errors[1] or errors)
-    or object or {}
+  local first = type(errors) == "table" and errors[1] or errors
+  if type(first) == "string" then first = { msg = first } end
+  if type(first) ~= "table" then first = type(errors) == "table" and errors or object or {} end
   local text = first.msg or first.message
   local code = first.code
   if type(code) == "string" then
