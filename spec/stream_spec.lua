@@ -64,6 +64,25 @@ describe("send_many", function()
     end
   end)
 
+  it("may be ended by a listener that closes the client", function()
+    for _, version in ipairs({ "1.1", "2" }) do
+      local told, c = 0, nil
+      c = new { http_version = version, on_event = function(event)
+        if event.kind ~= "verdict" then return end
+        told = told + 1
+        if told == 2 then c:close() end
+      end }
+      local results, count = collect(c:send_many(list(20), { concurrency = 4 }))
+      assert.equal(told, count)
+      -- A message that had been pulled is told of; none is told of twice, and none is lost.
+      for i = 1, count do
+        assert.truthy(({ accepted = true, unknown = true, not_sent = true })[results[i].outcome])
+      end
+      assert.truthy(counted() <= count)
+      box:control("DELETE", "/_sandbox/messages")
+    end
+  end)
+
   it("pulls from a function, never more than it needs", function()
     local pulled, most = 0, 0
     local done = 0

@@ -88,16 +88,17 @@ local function hand_over(self, ticket, code, a, b, c, d, e)
   self.ready[ticket] = reply
 end
 
--- Hands over all that has ended.
+-- Hands over all that has ended. A listener may close the client meanwhile.
 local function drain(self, ticket, ...)
   if not ticket then return end
   hand_over(self, ticket, ...)
-  return drain(self, self.engine:take(self.body))
+  if self.engine then return drain(self, self.engine:take(self.body)) end
 end
 
 --- Moves every exchange on, for at most `seconds` where nothing ends.
 function transport:step(seconds)
-  if self.engine and self.engine:step(math.min(seconds, PIECE)) then drain(self, self.engine:take(self.body)) end
+  local engine = self.engine
+  if engine and engine:step(math.min(seconds, PIECE)) then drain(self, engine:take(self.body)) end
 end
 
 --- One exchange, start to end.
@@ -129,6 +130,7 @@ function transport:close()
   if not engine then return end
   -- An answer that came is told, whether or not anybody asked for it yet.
   drain(self, engine:take())
+  if not self.engine then return end
   self.engine = nil
   for ticket, owner in pairs(self.flying) do
     local starts = engine:cancel(ticket) or 1
