@@ -328,6 +328,21 @@ describe("inside nginx", function()
     assert.equal(500, origin:stats({ settle = 2 }).processed - before)
   end)
 
+  it("outlives a timer that nginx drops", function()
+    local server = openresty.start { origin = origin.origin, init = LISTEN, limit = "false",
+      http = "lua_max_running_timers 1;" }
+    server:run([[
+      require("koresms.later").LATE = 0.5
+      ngx.timer.at(0, function() ngx.sleep(0.5) end)
+      ngx.sleep(0.1)
+      assert(koresms.later({ to = "+911234567890", id = "first" }, { client = client }))
+      ngx.sleep(1)
+      assert(koresms.later({ to = "+911234567890", id = "second" }, { client = client })) ]])
+    wait_for(function() return count(events(server), "accepted") == 2 end)
+    assert.truthy(server:log():find("lua_max_running_timers are not enough", 1, true))
+    server:stop()
+  end)
+
   it("logs what went wrong later where nobody listens, without the number", function()
     local server = openresty.start { origin = origin.origin, init = INIT }
     server:run([[

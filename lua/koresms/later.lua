@@ -3,6 +3,7 @@
 -- luacheck: std ngx_lua
 
 local client = require "koresms.client"
+local clock = require("koresms.core").clock
 local delivery = require "koresms.delivery"
 local mask = require "koresms.mask"
 local misuse = require "koresms.misuse"
@@ -18,6 +19,10 @@ M.FLUSH = 5
 -- How often it is seen to whether the worker exits.
 local TICK = 0.25
 
+-- Seconds after which a timer that has not begun never will: nginx drops one that comes due while
+-- lua_max_running_timers of them are at work, and tells its error log alone.
+M.LATE = 5
+
 local types = { timeout = "number", connect_timeout = "number", retries = "number",
   client = "table" }
 
@@ -28,7 +33,8 @@ local function queue_of(sender)
   local queue = queues[sender]
   if not queue then
     queue = { items = {}, first = 1, last = 0,
-      running = false, -- a timer is at work, or will be
+      running = false, -- a timer is at work
+      asked = nil, -- when a timer was asked for that has not begun
       flushed = false } -- the worker exits, and has had its time
     queues[sender] = queue
   end
@@ -84,7 +90,8 @@ end
 
 -- The timer's handler. In a worker that exits it is called, too.
 local function run(_, sender, queue)
-  queue.flushed = false
+  if queue.running then return end
+  queue.running, queue.asked, queue.flushed = true, nil, false
   local watcher = ngx.thread.spawn(watch, queue)
   local ok, text = pcall(drain, sender, queue)
   ngx.thread.kill(watcher)
@@ -116,10 +123,11 @@ local function put(sender, job, options)
       "rate_limited"
   end
   if queue.first > queue.last then queue.first, queue.last = 1, 0 end
-  if not queue.running then
+  local now = clock()
+  if not queue.running and not (queue.asked and now < queue.asked + M.LATE) then
     local started, text = ngx.timer.at(0, run, sender, queue)
     if not started then return nil, "no timer can be had: " .. text, "context" end
-    queue.running = true
+    queue.asked = now
   end
   queue.last = queue.last + 1
   queue.items[queue.last] = { job = job, options = options }
