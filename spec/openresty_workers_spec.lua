@@ -157,6 +157,27 @@ describe("workers of one nginx", function()
     assert.truthy(keys <= 100 + 64 + 2, keys)
   end)
 
+  it("are not kept from sending by what an older, larger limit left behind", function()
+    -- As small as the larger limit permits.
+    local server = start { http = "lua_shared_dict sms 142k;" }
+    local said = server:run([[
+      local shared = require "koresms.pacer_shared"
+      shared.STALE = 0.01
+      local now, got = 0, {}
+      for round, limit in ipairs { 800, 60, 800, 60, 800 } do
+        local pacer = assert(shared.open { shared_dict = "sms", per_minute = limit,
+          where = { shared_dict = "shared_dict" } })
+        got[round] = 0
+        for _ = 1, 1000 do
+          now = now + 61 / limit
+          if not pacer:take(now) then got[round] = got[round] + 1 end
+        end
+        ngx.sleep(0.7)
+      end
+      return got ]])
+    assert.same({ 1000, 1000, 1000, 1000, 1000 }, said)
+  end)
+
   it("say once that each of them keeps the limit alone", function()
     local server = openresty.start { workers = 2, init = [[
       client = assert(require("koresms").new { host = "http://127.0.0.1:1", bot_id = "st-1",

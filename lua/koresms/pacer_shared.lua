@@ -15,6 +15,10 @@ local M = {}
 -- the last number is then found by going on from there.
 local MARGIN = 64
 
+-- A record that nobody deletes, because the limit was larger when it was written, goes after so
+-- many windows. nginx measures that on the clock of the day, so it has to be a long time.
+M.STALE = 10
+
 -- Of the dictionary's memory: a record, and what nginx keeps for itself.
 local RECORD, OVERHEAD = 130, 16384
 
@@ -22,9 +26,10 @@ local RECORD, OVERHEAD = 130, 16384
 local Log = {}
 Log.__index = Log
 
-local function new_log(dict, name, kept)
+local function new_log(dict, name, kept, lifetime)
   dict:safe_add(name, 0)
-  return setmetatable({ dict = dict, counter = name, prefix = name .. ":", kept = kept }, Log)
+  return setmetatable({ dict = dict, counter = name, prefix = name .. ":", kept = kept,
+    lifetime = lifetime or 0 }, Log)
 end
 
 function Log:read(n)
@@ -40,7 +45,7 @@ end
 
 -- True; or false where another process has the number, with a text where there is no memory.
 function Log:append(n, value)
-  local done, text = self.dict:safe_add(self.prefix .. n, value)
+  local done, text = self.dict:safe_add(self.prefix .. n, value, self.lifetime)
   if not done then return false, text ~= "exists" and text or nil end
   self.dict:incr(self.counter, 1)
   self.dict:delete(self.prefix .. (n - self.kept))
@@ -52,7 +57,7 @@ Shared.__index = Shared
 
 local function new_window(dict, name, limit, span)
   return { limit = limit, reserve = math.floor(limit / pacer.RESERVE), life = span + pacer.GUARD,
-    permits = new_log(dict, name, limit + MARGIN) }
+    permits = new_log(dict, name, limit + MARGIN, M.STALE * span) }
 end
 
 -- When permit n can be had by one who leaves `kept` of the limit to others.
