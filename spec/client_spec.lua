@@ -93,6 +93,27 @@ describe("client", function()
     assert.equal(3, count)
   end)
 
+  it("closes kept connections that nothing uses once they are old", function()
+    local function sockets()
+      return tonumber(run.output("ls -l /proc/$PPID/fd | grep -c socket:"))
+    end
+    local before = sockets()
+    local c = new { max_idle = 0.3 }
+    local list = {}
+    for i = 1, 100 do list[i] = { to = ("+91%010d"):format(i) } end
+    play { times = -1, delay = 0.02 }
+    for _ in c:send_many(list, { concurrency = 20 }) do end
+    assert.truthy(sockets() >= before + 20)
+    -- The ones on top are used again and again; those below them never.
+    for _ = 1, 8 do
+      run.output("sleep 0.2")
+      assert(c:send({ to = TO }))
+    end
+    -- libcurl has a pair for itself.
+    assert.truthy(sockets() <= before + 4, sockets() - before)
+    c:close()
+  end)
+
   it("speaks HTTP/2 where asked to", function()
     local c = new { host = box.host, http_version = "2" }
     assert(c:send({ to = TO }))

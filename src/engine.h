@@ -106,7 +106,8 @@ struct engine {
     /* wire.c */
     ksms_link **links;
     int links_count, links_room;
-    ksms_link *idle;                 /* stack: the one used last is the next */
+    ksms_link *idle;            /* stack: the one used last is the next */
+    double looked;              /* when old ones were looked for among them */
     int connecting;
     struct curl_waitfd *polled;
     ksms_link **polled_links;

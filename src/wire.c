@@ -27,6 +27,9 @@
 
 #define PIECE               (16 * 1024) /* of a reply, read at once */
 
+/* Seconds between two looks at all idle links. */
+#define LOOK                1.0
+
 enum link_state { CONNECTING, BUSY, IDLE };
 
 struct ksms_link {
@@ -36,7 +39,7 @@ struct ksms_link {
     enum link_state state;
     int number;                 /* in the engine's array */
     slot *slot;                 /* the request that it carries */
-    ksms_link *next;                 /* on the stack of idle links */
+    ksms_link *next;            /* on the stack of idle links */
     double since;               /* idle since */
     long timeout, connect_timeout;      /* as set on 'easy', ms */
     char error[CURL_ERROR_SIZE];
@@ -178,11 +181,28 @@ static int is_clean(ksms_link *l)
         && (errno == EAGAIN || errno == EWOULDBLOCK);
 }
 
+/* Closes the idle links that have become too old: those at the stack's bottom. */
+static void close_old(engine *e, double now)
+{
+    ksms_link **place = &e->idle, *l, *next;
+    while (*place != NULL && now - (*place)->since < e->max_idle)
+        place = &(*place)->next;
+    l = *place;
+    *place = NULL;
+    for (; l != NULL; l = next) {
+        next = l->next;
+        close_link(l);
+    }
+    e->looked = now;
+}
+
 /* An idle link that may be used again, or NULL. */
 static ksms_link *take_idle(engine *e)
 {
     double now = ksms_monotonic();
     ksms_link *l;
+    if (now - e->looked >= LOOK)
+        close_old(e, now);
     while ((l = e->idle) != NULL) {
         e->idle = l->next;
         if (now - l->since < e->max_idle && is_clean(l))
@@ -328,7 +348,7 @@ static void wire_move(engine *e, double ms)
         ms = (double)ksms_ms_until(when);
     if (curl_multi_poll(e->multi, e->polled, (unsigned)n,
                         ms > 1e9 ? 1000000000 : (int)ms, NULL) != CURLM_OK)
-        return;
+        n = 0; /* nothing is known of the sockets; time passes all the same */
     for (i = 0; i < n; i++) {
         ksms_link *l = e->polled_links[i];
         slot *s = l->slot;
@@ -340,7 +360,7 @@ static void wire_move(engine *e, double ms)
     }
     if (e->connecting > 0)
         connect_all(e);
-    if (n > 0 && when <= ksms_monotonic())
+    if (when <= ksms_monotonic())
         expire(e, ksms_monotonic());
 }
 
