@@ -1,6 +1,8 @@
+local command = require "spec.support.command"
 local core = require "koresms.core"
 local faults = require "spec.support.faults"
 local koresms = require "koresms"
+local paths = require "spec.support.paths"
 local run = require "spec.support.run"
 local sandbox = require "koresms.sandbox"
 
@@ -112,6 +114,24 @@ describe("client", function()
     -- libcurl has a pair for itself.
     assert.truthy(sockets() <= before + 4, sockets() - before)
     c:close()
+  end)
+
+  it("returns it where libcurl cannot begin", function()
+    local directory = run.directory()
+    run.write(directory .. "/none.c", "void *curl_multi_init(void) { return (void *)0; }\n")
+    run.output(("cc -shared -fPIC -o %s/none.so %s/none.c"):format(directory, directory))
+    local script = run.write(directory .. "/send.lua", [[
+      local koresms = require "koresms"
+      local c = koresms.new { host = "http://127.0.0.1:1", bot_id = "st-1", token = "t.o.k" }
+      local _, text, code, result = c:send { to = "+911234567890", from = "+19876543210" }
+      print(code, result.outcome, result.attempts, text)
+      for r in c:send_many({ { to = "+911234567890", from = "+19876543210" } }) do print(r.code) end
+      c:close()
+    ]])
+    local words = command.prefix { LD_PRELOAD = directory .. "/none.so", LUA_PATH = paths.path }
+    assert.equal("connect\tnot_sent\t0\tlibcurl gave no multi handle\nconnect\n",
+      run.output(words .. " " .. command.interpreter .. " " .. script .. " 2>&1"))
+    run.clean()
   end)
 
   it("speaks HTTP/2 where asked to", function()

@@ -8,6 +8,7 @@
 
 #include <dlfcn.h>
 #include <math.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -127,14 +128,20 @@ static void shut(engine *e)
     memset(e, 0, sizeof *e);
 }
 
-static engine *check_engine(lua_State *L)
+/* The engine at 1; raises where it was closed. */
+static engine *open_engine(lua_State *L)
 {
     engine *e = (engine *)luaL_checkudata(L, 1, ENGINE);
-    const char *fault;
     if (e->way == NULL)
         luaL_error(L, "this engine was closed");
-    if ((fault = enter(e)) != NULL)
-        luaL_error(L, "%s", fault);
+    return e;
+}
+
+/* The same, rid of what is a parent's. Without a multi handle nothing flies. */
+static engine *check_engine(lua_State *L)
+{
+    engine *e = open_engine(L);
+    (void)enter(e);
     return e;
 }
 
@@ -264,24 +271,27 @@ static const char *launch(slot *s)
 */
 static int engine_submit(lua_State *L)
 {
-    engine *e = check_engine(L);
+    engine *e = open_engine(L);
     size_t token_len, body_len;
     const char *token = luaL_checklstring(L, 2, &token_len);
     const char *body = luaL_checklstring(L, 3, &body_len);
     double timeout = luaL_checknumber(L, 4);
     double connect = luaL_checknumber(L, 5) * 1000;
-    const char *fault = "not enough memory";
+    const char *fault;
     slot *s;
     luaL_argcheck(L, ksms_is_token(token, token_len), 2,
                   "a token has visible ASCII characters only");
     luaL_argcheck(L, body_len <= KSMS_REQUEST_MAX, 3, "too long for a message");
-    if ((s = ksms_new_slot(e)) != NULL) {
+    fault = enter(e);
+    if (fault == NULL && (s = ksms_new_slot(e)) == NULL)
+        fault = "not enough memory";
+    if (fault == NULL) {
         s->begun = ksms_monotonic();
         s->deadline = s->begun + timeout;
         s->connect_timeout = connect < 1 ? 1 : connect > 1e9 ? 1000000000L
                                                              : (long)connect;
-        if (e->way->fill(s, token, token_len, body, body_len))
-            fault = launch(s);
+        fault = e->way->fill(s, token, token_len, body, body_len)
+              ? launch(s) : "not enough memory";
         if (fault == NULL) {
             lua_pushinteger(L, s->number);
             return 1;
@@ -325,7 +335,10 @@ static int engine_step(lua_State *L)
     struct sigaction pipe;
     make_up(e);
     hold_sigpipe(&pipe);
-    e->way->move(e, ms);
+    if (e->multi != NULL)
+        e->way->move(e, ms);
+    else if (e->ended == NULL)
+        (void)poll(NULL, 0, ms > 1e9 ? 1000000000 : (int)ms);
     release_sigpipe(&pipe);
     e->left = ksms_monotonic();
     lua_pushboolean(L, e->ended != NULL);

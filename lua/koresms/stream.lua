@@ -239,7 +239,11 @@ local function turn(self)
   if closed and self.pull or self.ask and self.ask() then self:close() end
   if closed or self.left then give_up_held(self) end
   if self.left then return wake_at end
-  return soonest_of(wake_at, fill(self))
+  local asleep = #self.sleepers
+  local permit_at = fill(self)
+  -- What could not be started may wait for another attempt: look when.
+  if #self.sleepers > asleep then return clock() end
+  return soonest_of(wake_at, permit_at)
 end
 
 --- The next result; nil at the end.
