@@ -7,6 +7,7 @@ local sandbox = require "koresms.sandbox"
 
 local ok_unistd, unistd = pcall(require, "posix.unistd")
 local ok_wait, wait = pcall(require, "posix.sys.wait")
+local _, fcntl = pcall(require, "posix.fcntl")
 
 local FROM, TO = "+19876543210", "+911234567890"
 
@@ -75,6 +76,20 @@ describe("a fork", function()
       c:close()
     end)
   end
+
+  it("closes no descriptor that a daemon has put to another use", function()
+    local c = new()
+    assert(c:send({ to = TO }))
+    local log = directory .. "/log"
+    local told = in_child(function()
+      for fd = 3, 63 do unistd.close(fd) end
+      for _ = 1, 12 do assert(fcntl.open(log, fcntl.O_CREAT + fcntl.O_WRONLY, 6 * 64)) end
+      local outcome = assert(c:send({ to = TO })).outcome
+      return outcome .. " " .. run.output("ls -l /proc/$PPID/fd | grep -c '/log$'")
+    end)
+    assert.equal("accepted 12\n", told)
+    c:close()
+  end)
 
   it("does not end the parent's TLS session when the child collects or closes", function()
     local c = new()

@@ -71,9 +71,7 @@ static void release_sigpipe(const struct sigaction *old)
 static void leave_parent(engine *e)
 {
     int i;
-    for (i = 0; i < e->sockets_count; i++)
-        (void)close(e->sockets[i]);
-    e->sockets_count = 0;
+    ksms_close_sockets(e);
     e->multi = NULL;
     e->way->forget(e);
     for (i = 0; i < e->count; i++) {

@@ -14,6 +14,8 @@
 #endif
 #endif
 
+#include <sys/types.h>
+
 #include <curl/curl.h>
 
 #include "koresms.h"
@@ -33,6 +35,12 @@
 #endif
 
 enum ksms_state { KSMS_FREE, KSMS_FLYING, KSMS_ENDED };
+
+/* A descriptor, and what tells whether it still stands for the same socket. */
+typedef struct ksms_socket {
+    int fd;
+    ino_t inode;
+} ksms_socket;
 
 typedef struct engine engine;
 typedef struct ksms_link ksms_link;
@@ -97,7 +105,7 @@ struct engine {
     slot *free, *ended, *ended_last;
     int flying;
     double left;                /* when the last step ended; 0 before it */
-    int *sockets;               /* the open ones: a child closes its own */
+    ksms_socket *sockets;       /* the open ones: a child closes its own */
     int sockets_count, sockets_room;
     size_t cap;
     double max_idle;
@@ -140,6 +148,10 @@ CURLM *ksms_new_multi(void);
 
 /* Sets what every connection has in common: TLS, proxy, sockets, limits. */
 CURLcode ksms_connection(CURL *easy, engine *e, char *error);
+
+/* Closes, in a forked child, what is open of the parent's sockets: a daemon may have
+   closed all descriptors before, and have given their numbers to files of its own. */
+void ksms_close_sockets(engine *e);
 
 /* How far a failed connection had come: "resolve", "connect", "proxy", "tls". */
 const char *ksms_phase(const engine *e, CURL *easy);

@@ -4,11 +4,13 @@
 */
 #define _GNU_SOURCE             /* SOCK_CLOEXEC */
 
+#include <fcntl.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "engine.h"
@@ -99,19 +101,38 @@ void ksms_finish(slot *s, CURLcode code)
 
 /* -------------------------------------------------------------- connections */
 
+/* A socket that no program started from here inherits. macOS has no flag for it. */
+static int new_socket(const struct curl_sockaddr *a)
+{
+#ifdef SOCK_CLOEXEC
+    return socket(a->family, a->socktype | SOCK_CLOEXEC, a->protocol);
+#else
+    int fd = socket(a->family, a->socktype, a->protocol);
+    if (fd >= 0)
+        (void)fcntl(fd, F_SETFD, FD_CLOEXEC);
+    return fd;
+#endif
+}
+
 static curl_socket_t on_open(void *p, curlsocktype purpose,
                              struct curl_sockaddr *a)
 {
     engine *e = (engine *)p;
+    struct stat what;
     int fd;
     (void)purpose;
     if (!ksms_grow((void **)&e->sockets, &e->sockets_room,
                    e->sockets_count + 1, sizeof *e->sockets))
         return CURL_SOCKET_BAD;
-    fd = socket(a->family, a->socktype | SOCK_CLOEXEC, a->protocol);
+    fd = new_socket(a);
     if (fd < 0)
         return CURL_SOCKET_BAD;
-    e->sockets[e->sockets_count++] = fd;
+    if (fstat(fd, &what) != 0) {
+        (void)close(fd);
+        return CURL_SOCKET_BAD;
+    }
+    e->sockets[e->sockets_count].fd = fd;
+    e->sockets[e->sockets_count++].inode = what.st_ino;
     return fd;
 }
 
@@ -120,12 +141,24 @@ static int on_close(void *p, curl_socket_t fd)
     engine *e = (engine *)p;
     int i;
     for (i = 0; i < e->sockets_count; i++) {
-        if (e->sockets[i] == fd) {
+        if (e->sockets[i].fd == fd) {
             e->sockets[i] = e->sockets[--e->sockets_count];
             break;
         }
     }
     return close(fd);
+}
+
+void ksms_close_sockets(engine *e)
+{
+    struct stat what;
+    int i;
+    for (i = 0; i < e->sockets_count; i++) {
+        if (fstat(e->sockets[i].fd, &what) == 0 && S_ISSOCK(what.st_mode)
+            && what.st_ino == e->sockets[i].inode)
+            (void)close(e->sockets[i].fd);
+    }
+    e->sockets_count = 0;
 }
 
 CURLM *ksms_new_multi(void)
