@@ -355,18 +355,24 @@ static int l_signer(lua_State *L)
     return 1;
 }
 
+#if defined(__GNUC__)
+#define KSMS_THREAD     __thread
+#else
+#define KSMS_THREAD     _Thread_local
+#endif
+
 /* Identifiers are drawn by the sheet: one call of the generator serves many. */
 #define SHEET           32
 
 /*
 ** Points '*id' at JTI_BYTES fresh random bytes; 0 where there are none. A
-** forked child draws a sheet of its own.
+** forked child draws a sheet of its own, and so does each thread that runs a Lua.
 */
 static int draw_id(const unsigned char **id)
 {
-    static unsigned char sheet[SHEET][JTI_BYTES];
-    static int left;
-    static unsigned forks;
+    static KSMS_THREAD unsigned char sheet[SHEET][JTI_BYTES];
+    static KSMS_THREAD int left;
+    static KSMS_THREAD unsigned forks;
     if (left == 0 || forks != ksms_forks) {
         if (RAND_bytes(&sheet[0][0], sizeof sheet) != 1)
             return 0;
