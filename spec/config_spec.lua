@@ -290,6 +290,15 @@ describe("config", function()
       assert.truthy(got.text:find("1 MiB", 1, true), got.text)
     end)
 
+    it("takes a secret from a pipe, too", function()
+      local name = directory .. "/pipe"
+      os.execute("mkfifo " .. name)
+      os.execute("echo MARKED-SECRET > " .. name .. " &")
+      local s = assert(config.load { host = "h.example", bot_id = "st-1", client_id = "cs-1",
+        client_secret_file = name })
+      assert.equal("MARKED-SECRET", s.client_secret)
+    end)
+
     it("takes a secret from a file of its own, without the last line end", function()
       local name = file("secret", "MARKED-SECRET\n")
       local s = assert(config.load { host = "h.example", bot_id = "st-1", client_id = "cs-1",

@@ -105,9 +105,9 @@ M.settings = {
     help = "the client id of the JWT app, cs-..." },
   { name = "client_secret", type = "string", check = secret, secret = true,
     help = "the client secret of the JWT app, as the platform shows it" },
-  { name = "client_secret_file", type = "string", check = file,
+  { name = "client_secret_file", type = "string", check = visible,
     help = "a file that holds the client secret alone" },
-  { name = "private_key_file", type = "string", check = file,
+  { name = "private_key_file", type = "string", check = visible,
     help = "an RSA private key in PEM form, for RS256 and RS512" },
   { name = "token", type = "token", check = token, secret = true,
     help = "a ready-made token; in code also a function that returns one" },
@@ -252,7 +252,8 @@ local function whole_fault(settings, levels, empty)
   end
 end
 
--- Secrets that stand in files are read last, when it is known that they are wanted.
+-- Secrets that stand in files are read last, when it is known that they are wanted, and once:
+-- such a file may be a pipe.
 local function read_secret_file(settings)
   for from, to in pairs({ client_secret_file = "client_secret",
                           private_key_file = "private_key" }) do
