@@ -95,6 +95,27 @@ describe("client", function()
     assert.equal(3, count)
   end)
 
+  it("sends the same fields in both versions of HTTP", function()
+    local bench = faults.start()
+    local server, seen = bench:listen(), {}
+    for i, version in ipairs({ "1.1", "2" }) do
+      local c = new { host = server.origin, http_version = version, client_secret = "none",
+        client_id = "none", token = "t.o.k" }
+      assert(c:send({ to = TO }))
+      c:close()
+      local fields = {}
+      for _, pair in ipairs(server:stats({ settle = i, requests = true }).requests[i].headers) do
+        fields[pair[1]:lower()] = pair[2]
+      end
+      seen[i] = fields
+    end
+    bench:stop()
+    assert.same(seen[1], seen[2])
+    assert.equal("application/json", seen[2].accept)
+    assert.equal("application/json", seen[2]["content-type"])
+    assert.equal("t.o.k", seen[2].auth)
+  end)
+
   it("closes kept connections that nothing uses once they are old", function()
     local function sockets()
       return tonumber(run.output("ls -l /proc/$PPID/fd | grep -c socket:"))

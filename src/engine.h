@@ -123,7 +123,7 @@ struct engine {
     ksms_buffer head;           /* of each request, up to its token */
     int direct;                 /* the sockets carry our bytes as they are */
     /* transfer.c */
-    struct curl_slist content_type;     /* rest of every header list */
+    struct curl_slist fields[2];        /* rest of every header list */
     int tainted;                /* a kept connection has failed a request */
 };
 

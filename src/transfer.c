@@ -26,6 +26,7 @@
 #define AUTH_PREFIX         "auth: "
 
 static char content_type[] = "Content-Type: application/json";
+static char accept_json[] = "Accept: application/json";
 
 #if HAVE_PREREQ
 
@@ -150,14 +151,17 @@ static CURLcode adjust(slot *s, int fresh)
 static int transfer_fill(slot *s, const char *token, size_t token_len,
                          const char *body, size_t body_len)
 {
+    struct curl_slist *fields = s->owner->fields;
+    fields[0].data = content_type;
+    fields[0].next = &fields[1];
+    fields[1].data = accept_json;
     s->out.n = 0;
     if (!ksms_buffer_add(&s->out, AUTH_PREFIX, sizeof AUTH_PREFIX - 1)
         || !ksms_buffer_add(&s->out, token, token_len)
         || !ksms_buffer_add(&s->out, "", 1))
         return 0;
     s->auth.data = s->out.bytes;
-    s->auth.next = &s->owner->content_type;
-    s->owner->content_type.data = content_type;
+    s->auth.next = &s->owner->fields[0];
     memcpy(s->request, body, body_len);
     s->request_len = body_len;
     return 1;
