@@ -24,8 +24,9 @@
 #define KSMS_CURL_GE(a, b) \
     (LIBCURL_VERSION_NUM >= ((7 << 16) + ((a) << 8) + (b)))
 
-#if !KSMS_CURL_GE(66, 0)
-#error "koresms needs libcurl 7.66 or newer (curl_multi_poll)"
+/* Before 7.68 libcurl may close a connection that only we use (curl #4369). */
+#if !KSMS_CURL_GE(68, 0)
+#error "koresms needs libcurl 7.68 or newer"
 #endif
 
 #define KSMS_REQUEST_MAX    128         /* the JSON body of one message */

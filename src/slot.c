@@ -164,7 +164,6 @@ void ksms_close_sockets(engine *e)
 CURLM *ksms_new_multi(void)
 {
     CURLM *multi = curl_multi_init();
-#if KSMS_CURL_GE(67, 0)
     /* The default of 100 would spread a larger stream over more connections
        than HTTP/2 needs. */
     if (multi != NULL
@@ -173,7 +172,6 @@ CURLM *ksms_new_multi(void)
         (void)curl_multi_cleanup(multi);
         multi = NULL;
     }
-#endif
     return multi;
 }
 

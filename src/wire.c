@@ -50,6 +50,12 @@ static void close_link(ksms_link *l)
     engine *e = l->owner;
     if (l->state == CONNECTING)
         e->connecting--;
+#if !KSMS_CURL_GE(85, 0)
+    /* There libcurl only puts the connection back among those it keeps, for
+       minutes, and closes it when it next looks for dead ones: this makes it one. */
+    if (l->fd != CURL_SOCKET_BAD)
+        (void)shutdown(l->fd, SHUT_RDWR);
+#endif
     if (l->easy != NULL) {
         /* The only failure here is a handle that is in no multi. */
         (void)curl_multi_remove_handle(e->multi, l->easy);
@@ -224,6 +230,7 @@ static const char *open_link(slot *s)
         || (l = (ksms_link *)calloc(1, sizeof *l)) == NULL)
         return "not enough memory";
     l->owner = e;
+    l->fd = CURL_SOCKET_BAD;
     l->state = BUSY;
     l->number = e->links_count;
     e->links[e->links_count++] = l;
