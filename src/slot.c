@@ -231,8 +231,9 @@ const char *ksms_phase(const engine *e, CURL *easy)
         return "connect";
     if (resolved == 0)
         return "resolve";
-    /* A connection that tunnels counts as one only behind the proxy. */
-    if (e->proxy != NULL && port > 0 && answer / 100 != 2)
+    /* A connection that tunnels counts as one only behind the proxy; libcurl 8
+       forgets its port where it fails, but tells when it was made. */
+    if (e->proxy != NULL && answer / 100 != 2 && (port > 0 || connected > 0))
         return "proxy";
     return connected == 0 ? "connect" : "tls";
 }
