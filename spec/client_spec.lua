@@ -468,6 +468,8 @@ describe("client", function()
       { "no message", {}, "bad argument #1 to 'send' (table expected, got nil)" },
       { "text", { "+911234567890" }, "table expected, got string" },
       { "a number that is a Lua number", { { to = 911234567890 } }, "field 'to': string expected, got number" },
+      { "an inherited number that is none",
+        { setmetatable({}, { __index = { to = 911234567890 } }) }, "field 'to': string expected, got number" },
       { "no recipient", { { from = FROM } }, "field 'to': string expected, got nil" },
       { "the platform's names", { { toNo = TO } }, "did you mean 'to'" },
       { "a message text", { { to = TO, text = "hello" } }, "unknown field 'text'" },

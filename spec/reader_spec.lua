@@ -45,7 +45,9 @@ local accepted = {
   ["value without blank"] = { OK .. "Content-Length:2\r\n\r\n{}", "200|{}|true" },
   ["empty value"] = { OK .. "X:\r\nContent-Length: 0\r\n\r\n", "200||true" },
   ["bytes beyond ASCII in a value"] = { OK .. "X: \195\164\r\nContent-Length: 0\r\n\r\n", "200||true" },
-  ["lines ended by LF alone"] = { "HTTP/1.1 200 OK\nContent-Length: 2\n\n{}", "200|{}|true" },
+  ["lines ended by LF alone"] = { "HTTP/1.1 200 OK\nContent-Length: 2\n\n{}", "200|{}|false" },
+  ["one line ended by LF alone"] =
+    { OK .. "X: a\nContent-Length: 2\r\n\r\n{}", "200|{}|false" },
   ["no reason"] = { "HTTP/1.1 200\r\nContent-Length: 0\r\n\r\n", "200||true" },
   ["empty reason"] = { "HTTP/1.1 200 \r\nContent-Length: 0\r\n\r\n", "200||true" },
   ["body with NUL, CR and LF"] = { OK .. "Content-Length: 4\r\n\r\n\0\r\nx", "200|\0\r\nx|true" },

@@ -29,6 +29,30 @@ describe("mask", function()
     assert.equal("code 4002, HTTP 401", mask.text("code 4002, HTTP 401"))
   end)
 
+  it("hides numbers in any form that a platform may give them", function()
+    for _, number in ipairs({ "+911234567890", "911234567890", "00911234567890", "+91 12345 67890",
+      "+91-12345-67890", "+91.1234.567890", "+91 (1234) 567890", "91 12345 67890",
+      "91-12345-67890", "123 91 12345 67890" }) do
+      local shown = mask.text("to " .. number .. ", no")
+      assert.truthy(#shown:gsub("%D", "") <= 7, shown)
+      assert.truthy(shown:find("^to .*%*%*%*%*%*%d%d, no$"), shown)
+    end
+    for _, text in ipairs({ "at 2026-11-24 12:40:53", "Tue, 24 Nov 2026 12:40:53 GMT",
+      "request 12345678901234567890", "limits 60 and 1800, status 412", "10.0.0.127:8443",
+      "trace 4bf92f35-77b3-4da6" }) do
+      assert.equal(text, mask.text(text))
+    end
+  end)
+
+  it("takes no longer for a long text than it is long", function()
+    local begin = os.clock()
+    for _, piece in ipairs({ "1 ", "1-", "+1(", "+1", "1", " ", "+1 1 (", "eyJ", "eyJ.a", "1--" }) do
+      mask.text(piece:rep(200000))
+      mask.text("1" .. piece:rep(200000), 1000)
+    end
+    assert.truthy(os.clock() - begin < 5, os.clock() - begin)
+  end)
+
   it("hides the token that was sent, unless it is too short to be one", function()
     assert.equal("bad [token]!", mask.text("bad s%cr+t.8!", nil, "s%cr+t.8"))
     assert.equal("Invalid JWT token", mask.text("Invalid JWT token", nil, "token"))

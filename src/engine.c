@@ -214,18 +214,27 @@ static void set_url(lua_State *L, engine *e)
 /*
 ** engine(options): options is a table with url, cap (bytes), max_idle
 ** (seconds), http2 (boolean), proxy, ca_file, client_cert, client_key.
-** Leaves the engine.
+** Leaves the engine, or nil and a text where this libcurl has no HTTP/2.
 */
 static int l_engine(lua_State *L)
 {
+    const curl_version_info_data *about = curl_version_info(CURLVERSION_NOW);
     engine *e;
+    int http2;
     luaL_checktype(L, 1, LUA_TTABLE);
     lua_settop(L, 1);
+    lua_getfield(L, 1, "http2");
+    http2 = lua_toboolean(L, -1);
+    lua_settop(L, 1);
+    if (http2 && !(about->features & CURL_VERSION_HTTP2)) {
+        lua_pushnil(L);
+        lua_pushfstring(L, "libcurl %s was built without HTTP/2", about->version);
+        return 2;
+    }
     e = (engine *)ksms_newuserdata(L, sizeof *e);
     memset(e, 0, sizeof *e);
     ksms_setclass(L, ENGINE);
-    lua_getfield(L, 1, "http2");
-    e->way = lua_toboolean(L, -1) ? &ksms_transfer : &ksms_wire;
+    e->way = http2 ? &ksms_transfer : &ksms_wire;
     set_url(L, e);
     copy_option(L, "proxy", &e->proxy);
     copy_option(L, "ca_file", &e->ca_file);

@@ -133,9 +133,6 @@ double ksms_monotonic(void);
 /* Makes room for 'need' elements of 'size'; 0 where there is no memory. */
 int ksms_grow(void **array, int *room, int need, size_t size);
 
-/* Wipes and frees a buffer that held a token. */
-void ksms_wipe(ksms_buffer *b);
-
 /* A free slot, or NULL where there is no memory. */
 slot *ksms_new_slot(engine *e);
 

@@ -64,6 +64,13 @@ static size_t strip(const char *line, size_t n)
     return n;
 }
 
+/* Whether a line ends with LF alone. RFC 9112 lets one read it so (2.2), and another may not:
+   such a connection does not serve a second time. */
+static int is_lone(const char *line, size_t n)
+{
+    return n > 0 && line[n - 1] == '\n' && (n == 1 || line[n - 2] != '\r');
+}
+
 static const char *check_bytes(const char *line, size_t n)
 {
     size_t i;
@@ -276,16 +283,20 @@ const char *ksms_head_trailer(const char *line, size_t n)
 
 const char *ksms_head_line(ksms_head *h, const char *line, size_t n)
 {
+    int lone;
     if (h->bytes > KSMS_HEAD_MAX || n > KSMS_HEAD_MAX - h->bytes)
         return "header too large";
     h->bytes += n;
+    lone = is_lone(line, n);
     n = strip(line, n);
     switch (h->state) {
     case START:
         start(h);
+        h->close = lone;
         h->state = FIELDS;
         return read_status(h, line, n);
     case FIELDS:
+        h->close |= lone;
         return n == 0 ? end_of_head(h) : read_field(h, line, n);
     case TRAILERS:
         if (n == 0) {

@@ -21,7 +21,7 @@ typedef struct ksms_head {
     int is_h2;
     int done;             /* the final head is complete; what follows are trailers */
     int chunked;          /* Transfer-Encoding: chunked, alone */
-    int close;            /* Connection: close, or HTTP/1.0 without keep-alive */
+    int close;            /* Connection: close, HTTP/1.0 without keep-alive, or LF alone */
     double length;        /* Content-Length, -1 where there is none */
     size_t bytes;         /* of all lines given so far */
     char retry_after[64]; /* text, "" where there is none (or it is longer than this) */

@@ -35,18 +35,29 @@ static void refuse(ksms_reader *r, const char *text)
     fail(r, KSMS_REFUSED, text);
 }
 
+void ksms_wipe(ksms_buffer *b)
+{
+    volatile char *p = b->bytes;
+    size_t n = b->size;
+    while (n-- > 0)
+        *p++ = 0;
+    free(b->bytes);
+    memset(b, 0, sizeof *b);
+}
+
 int ksms_buffer_add(ksms_buffer *b, const char *s, size_t n)
 {
     if (n > b->size - b->n) {
-        size_t size = b->size ? b->size * 2 : 512;
-        char *bytes;
-        while (size < b->n + n)
-            size *= 2;
-        bytes = realloc(b->bytes, size);
-        if (bytes == NULL)
+        ksms_buffer grown = {NULL, b->n, b->size ? b->size * 2 : 512};
+        while (grown.size < b->n + n)
+            grown.size *= 2;
+        grown.bytes = (char *)malloc(grown.size);
+        if (grown.bytes == NULL)
             return 0;
-        b->bytes = bytes;
-        b->size = size;
+        if (b->n > 0)
+            memcpy(grown.bytes, b->bytes, b->n);
+        ksms_wipe(b);
+        *b = grown;
     }
     memcpy(b->bytes + b->n, s, n);
     b->n += n;

@@ -56,7 +56,11 @@ void ksms_reader_end(ksms_reader *r);
 /* Gives the buffers back; works on a zeroed reader and twice. */
 void ksms_reader_release(ksms_reader *r);
 
-/* Appends bytes; 0 where there is no memory. Callers bound what they add. */
+/* Wipes and frees a buffer; works on a zeroed one. */
+void ksms_wipe(ksms_buffer *b);
+
+/* Appends bytes; 0 where there is no memory. Callers bound what they add. A buffer may hold
+   a token: one that has become too small is wiped. */
 int ksms_buffer_add(ksms_buffer *b, const char *s, size_t n);
 
 #if defined(__GNUC__) && __GNUC__ >= 4

@@ -46,16 +46,6 @@ int ksms_grow(void **array, int *room, int need, size_t size)
     return 1;
 }
 
-void ksms_wipe(ksms_buffer *b)
-{
-    volatile char *p = b->bytes;
-    size_t n = b->size;
-    while (n-- > 0)
-        *p++ = 0;
-    free(b->bytes);
-    memset(b, 0, sizeof *b);
-}
-
 slot *ksms_new_slot(engine *e)
 {
     slot *s = e->free;

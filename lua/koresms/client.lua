@@ -72,7 +72,8 @@ end
 --- Sends one message. It is never sent a second time where the first may have arrived.
 --
 -- A wrong type, an unknown field or option, or a wrong number of arguments raises at the
--- caller's line. All else is returned.
+-- caller's line. All else is returned. The platform's page:
+-- https://docs.kore.ai/ai-for-service/apis/contact-center/send-outbound-sms
 -- @function client:send
 -- @tparam table message `to` (E.164, a string), `from` (likewise; default: the setting),
 --   `id` (a string of the caller's own; default: 128 random bits in hexadecimal)
@@ -86,7 +87,6 @@ end
 --   `bad_response`, `server_error`, `unauthorized`, `forbidden`, `not_found`, `redirect`,
 --   `invalid_request`
 -- @treturn[2] table the result, in the same shape
--- @see https://docs.kore.ai/ai-for-service/apis/contact-center/send-outbound-sms
 function client:send(message, options, ...)
   check_self(self, "send")
   misuse.no_more("send", 3, ...)

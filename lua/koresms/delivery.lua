@@ -15,6 +15,7 @@ local BACKOFF, BACKOFF_MOST = 0.25, 8
 
 local PAUSE_MOST = 3600
 
+local fields = { "to", "from", "id" }
 local message_types = { to = "string", from = "string", id = "string" }
 
 local clock = core.clock
@@ -56,7 +57,14 @@ end
 --- Checks that a message is one. Raises on misuse.
 function M.check(where, message)
   misuse.check(where, "field", message, message_types)
-  if message.to == nil then misuse.raise(where .. " (field 'to': string expected, got nil)") end
+  -- What a message inherits is not among its own fields.
+  for i = 1, #fields do
+    local field = fields[i]
+    local got = type(message[field])
+    if got ~= "string" and (got ~= "nil" or field == "to") then
+      misuse.raise(("%s (field '%s': string expected, got %s)"):format(where, field, got))
+    end
+  end
 end
 
 --- A table for a job. Its fields are here so that it need not grow.

@@ -3,8 +3,8 @@
 -- A message is never sent a second time by itself: where a request may have left this
 -- machine and no usable answer came back, its outcome is `unknown` and it is left alone.
 -- `accepted` means that the platform triggered the experience flow.
+-- The platform's page: https://docs.kore.ai/ai-for-service/apis/contact-center/send-outbound-sms
 -- @module koresms
--- @see https://docs.kore.ai/ai-for-service/apis/contact-center/send-outbound-sms
 local core = require "koresms.core"
 local client = require "koresms.client"
 local config = require "koresms.config"

@@ -15,13 +15,34 @@ function M.number(number)
   return number:sub(1, 5) .. "*****" .. number:sub(-2)
 end
 
+-- An unbroken run longer than an exit code and a number is something else.
+local LONGEST = 3 + 15
+
+-- Hides what has so many digits, if it can be a telephone number.
+local function hide(least)
+  return function(found)
+    local digits = found:gsub("%D", "")
+    if #digits < least then return nil end
+    if found:sub(1, 1) == "+" then return M.number("+" .. digits) end
+    if #found > LONGEST and #found == #digits then return nil end
+    if found:find("^%d%d%d%d%-%d%d%-%d%d %d%d$") then return nil end -- a day and its hour
+    return M.number("+" .. digits):sub(2)
+  end
+end
+
+-- The forms of a number, and from how many digits on. Others than ours come with what people
+-- put between digits.
+local forms = {
+  { "%+%d[%d ().-]*%d", hide(7) },
+  { "%d%d%d%d%d%d%d+", hide(7) },
+  { "%d[%d -]*%d", hide(10) },
+}
+
 -- What the platform says may repeat what it was sent.
 local function shorten(text)
   text = text:gsub("eyJ[%w_-]*%.[%w_-]+%.[%w_-]+", "[token]")
-  return (text:gsub("%+?%d%d%d%d%d%d%d+", function(digits)
-    if digits:sub(1, 1) == "+" then return M.number(digits) end
-    return #digits <= 15 and M.number("+" .. digits):sub(2) or nil
-  end))
+  for _, form in ipairs(forms) do text = text:gsub(form[1], form[2]) end
+  return text
 end
 
 -- Cuts where a character begins, so that UTF-8 stays UTF-8.

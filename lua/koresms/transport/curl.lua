@@ -26,13 +26,16 @@ transport.__index = transport
 function M.new(settings, url)
   local ok, curl = pcall(require, "koresms.curl")
   if not ok then return nil, "the module koresms.curl cannot be loaded: " .. tostring(curl) end
+  local engine, text = curl.engine {
+    url = url, cap = CAP, max_idle = settings.max_idle,
+    http2 = settings.http_version == "2", proxy = settings.proxy,
+    ca_file = settings.ca_file, client_cert = settings.client_cert,
+    client_key = settings.client_key,
+  }
+  if not engine then return nil, ("%s: %s"):format(settings.where.http_version, text) end
   return setmetatable({
-    engine = curl.engine {
-      url = url, cap = CAP, max_idle = settings.max_idle,
-      http2 = settings.http_version == "2", proxy = settings.proxy,
-      ca_file = settings.ca_file, client_cert = settings.client_cert,
-      client_key = settings.client_key,
-    },
+    engine = engine,
+    proxied = settings.proxy ~= nil,
     streams = stream, -- what opens streams over this transport
     flying = {}, -- ticket -> who waits for it: true, or an object with `landed`
     ready = {}, -- ticket -> reply
@@ -59,7 +62,7 @@ function transport:submit(request, owner)
 end
 
 -- Writes what the engine gave into a table for it.
-local function fill(reply, code, a, b, c, d, e)
+local function fill(self, reply, code, a, b, c, d, e)
   if code == 0 then
     reply.status, reply.body, reply.retry_after, reply.date, reply.starts = a, b, c, d, e
     reply.failure, reply.text = nil, nil
@@ -67,6 +70,9 @@ local function fill(reply, code, a, b, c, d, e)
     local text, starts, phase, refused, late = a, b, c, d, e
     reply.failure, reply.text = failure.from_curl(code, text, starts, phase, refused, late)
     reply.starts, reply.status = starts, nil
+    if self.proxied and reply.failure == "connect" then
+      reply.text = reply.text .. " (through the setting proxy)"
+    end
   end
 end
 
@@ -80,11 +86,11 @@ local function hand_over(self, ticket, code, a, b, c, d, e)
     if owner ~= true and owner:answered(a, b, e) then return end
   end
   if owner ~= true then
-    fill(owner.reply, code, a, b, c, d, e)
+    fill(self, owner.reply, code, a, b, c, d, e)
     return owner:landed()
   end
   local reply = { status = 0, body = "", starts = 0, date = "" }
-  fill(reply, code, a, b, c, d, e)
+  fill(self, reply, code, a, b, c, d, e)
   self.ready[ticket] = reply
 end
 
