@@ -196,6 +196,14 @@ static void transfer_ground(slot *s)
     (void)curl_multi_remove_handle(s->owner->multi, s->easy);
 }
 
+/* Whether a transfer went over HTTP/2, as far as libcurl tells. */
+static int is_http2(CURL *easy)
+{
+    long version = 0;
+    return curl_easy_getinfo(easy, CURLINFO_HTTP_VERSION, &version) == CURLE_OK
+        && version >= CURL_HTTP_VERSION_2_0;
+}
+
 static void land(slot *s, CURLcode code)
 {
     engine *e = s->owner;
@@ -218,6 +226,10 @@ static void land(slot *s, CURLcode code)
     if (code != CURLE_OK) {
         s->phase = ksms_phase(e, s->easy);
         /* A failed request leaves its connection to the others. */
+        e->tainted = 1;
+    } else if (!is_http2(s->easy)) {
+        /* Of a server without HTTP/2: libcurl would use a connection again that
+           has ended meanwhile, or that holds more than it read. */
         e->tainted = 1;
     }
     transfer_ground(s);

@@ -1,7 +1,8 @@
 --- The ground on which the fault specs stand: a fault bench, clients, numbers that are used
 -- once, and a way to play one scenario and look at what became of it.
 --
--- FAULTS=long plays every k of every sweep; FAULTS_PART=2/6 plays the second of six parts.
+-- FAULTS=long plays every k of every sweep; FAULTS_PART=2/6 plays the second of six parts;
+-- FAULTS_HTTP=2 gives every client that setting, so that libcurl's own HTTP carries all.
 
 local faults = require "spec.support.faults"
 local core = require "koresms.core"
@@ -14,6 +15,9 @@ local M = {}
 
 M.long = os.getenv("FAULTS") == "long"
 M.FROM = "+19876543210"
+
+-- The setting http_version of clients that are not given one.
+M.http = os.getenv("FAULTS_HTTP")
 
 -- Whether this process plays everything that it does not skip.
 M.whole = not os.getenv("FAULTS_PART")
@@ -63,7 +67,7 @@ end
 --- A client of an origin; notes which settings were given.
 function Bed:client(origin, changes)
   local o = { host = origin, bot_id = "st-1", client_id = "cs-1", client_secret = "secret",
-    from = M.FROM, per_minute = false, retries = 0, timeout = M.ENOUGH }
+    from = M.FROM, per_minute = false, retries = 0, timeout = M.ENOUGH, http_version = M.http }
   if origin:find("^https:") then o.ca_file = self.certs["ca.pem"] end
   for name, value in pairs(changes or {}) do o[name] = value end
   for name, value in pairs(o) do

@@ -144,7 +144,10 @@ expect("not_sent/tls", [[
   tls_{expired,not_yet,self_signed,wrong_host,wrong_purpose,wrong_ca,no_intermediate}
   tls_{weak_rsa1024,weak_rsa512,weak_hash,10_only,11_only,null_cipher}
   tls_client_cert_12_{missing,wrong}
-  tls_{accept,hello,flight_k}_{close,reset} tls_{alert,garbage,to_plain_http} ]])
+  tls_{accept,hello,flight_k}_close tls_{hello,flight_k}_reset
+  tls_{alert,garbage,to_plain_http} ]])
+-- A reset may overtake the end of connecting.
+expect(either("not_sent/tls", "not_sent/connect"), "tls_accept_reset")
 -- Under TLS 1.3 the server may refuse when the request has begun to leave.
 expect(either("not_sent/tls", LOST), "tls_client_cert_13_{missing,wrong} tls_done_{close,reset}")
 expect("not_sent/timeout", "tls_{accept,hello,flight_k}_stall connect_hangs")
@@ -200,6 +203,15 @@ each("accept_close accept_reset half_close_processed", function(name)
   M.over_tls[name] = either(LOST, "not_sent/tls")
 end)
 
+--- Where libcurl's own HTTP carries HTTP/1.1: it may see the reply before it sends the body.
+M.by_libcurl = { refused_unread = LOST }
+
+--- Whether libcurl's own HTTP cannot be judged by a row: connections of HTTP/1.1 are not kept
+-- there, and a status line that says HTTP/2 passes for that.
+function M.not_by_libcurl(row)
+  return row.kept and row.group ~= "h2" or row.name == "status_line_h2"
+end
+
 --- What the settings are that end a failed handshake's text: the word to look for.
 M.hints = {}
 each("tls_{self_signed,wrong_purpose,wrong_ca,no_intermediate,weak_rsa1024,weak_rsa512,weak_hash}",
@@ -224,13 +236,16 @@ M.pauses = {
 -- @param k of a sweep, or false
 -- @tparam string way "plain" or "tls"
 -- @tparam number whole the length of what is swept over
-function M.of(row, k, way, whole)
+-- @tparam[opt] string http the setting http_version
+function M.of(row, k, way, whole, http)
   local verdict = row.verdict or M.rows[row.name]
   if type(verdict) == "table" then verdict = verdict[way] end
   if type(verdict) == "function" then verdict = verdict(k, whole) end
   local set = {}
-  for one in verdict:gmatch("[^|]+") do set[one] = true end
-  for one in ((way == "tls" and M.over_tls[row.name]) or ""):gmatch("[^|]+") do set[one] = true end
+  for _, text in ipairs { verdict, way == "tls" and M.over_tls[row.name] or "",
+      http == "2" and M.by_libcurl[row.name] or "" } do
+    for one in text:gmatch("[^|]+") do set[one] = true end
+  end
   return set
 end
 
