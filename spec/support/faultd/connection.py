@@ -34,13 +34,16 @@ class Connection:
         self.must_close = False         # the reply's framing ends with the connection
         self.begun = 0
         self.processed = []             # toNo of each request processed on it
+        self.answers = []               # and what was answered to each, see answered()
+        self.unasked = False
         self.ended = None
         self.tls = None                 # the version of TLS, after the handshake
         self.protocol = None            # ALPN's choice
 
     def summary(self):
         return {"n": self.number, "begun": self.begun, "state": self.state,
-                "processed": list(self.processed), "ended": self.ended,
+                "processed": list(self.processed), "answers": list(self.answers),
+                "ended": self.ended,
                 "tls": self.tls, "alpn": self.protocol}
 
     # ---- time
@@ -127,6 +130,15 @@ class Connection:
 
     # ---- requests
 
+    def answered(self, status):
+        """Notes the answer to the request processed last: the status of the first whole
+        and proper one, else ODD. Where nothing whole is sent it stays at 0. An answer
+        that nobody asked for may pass for the answer to any later request."""
+        if self.answers and self.answers[-1] > 0:
+            self.unasked = True
+        elif self.answers and not self.unasked:
+            self.answers[-1] = status
+
     def read_request(self):
         self.request = request = http1.read_request(self)
         self.in_request = bool(self.buffer)
@@ -145,8 +157,7 @@ class Connection:
             self.counters.add("others")
         else:
             bot = count.bot_id(request.target)
-            request.nth = count.processed(self.counters, self.processed, bot,
-                                          request.body)
+            request.nth = count.processed(self, bot, request.body)
             request.scenario = count.decode_scenario(bot)
         return request
 

@@ -7,6 +7,7 @@ import json
 import threading
 
 LOCK = threading.Lock()
+ODD = -1                                # an answer of bytes that may be anything
 PREFIX = "/api/public/bot/"
 
 
@@ -102,14 +103,15 @@ def to_number(body):
     return number if isinstance(number, str) else ""
 
 
-def processed(counters, record, bot, body):
+def processed(connection, bot, body):
     """Counts one POST that was read whole, and tells the how-manieth of its scenario
-    it is (from 0). `record` is its entry in the connection's list."""
-    number = to_number(body)
+    it is (from 0)."""
+    number, counters = to_number(body), connection.counters
     with LOCK:
         counters.processed += 1
         TOTALS.processed += 1
-        record.append(number)
+        connection.processed.append(number)
+        connection.answers.append(ODD if connection.unasked else 0)
         nth = 0
         if number:
             counters.to[number] += 1

@@ -86,7 +86,7 @@ def send_data(connection, stream, body, end):
 
 
 def do_process(connection, stream, item):
-    count.processed(connection.counters, connection.processed, None, bytes(stream.body))
+    count.processed(connection, None, bytes(stream.body))
 
 
 def do_answer(connection, stream, item):
@@ -95,6 +95,8 @@ def do_answer(connection, stream, item):
     send_headers(connection, stream, item, end=not body and limit is None)
     if body:
         send_data(connection, stream, body[:limit], end=limit is None)
+    if limit is None:
+        connection.answered(item.get("status", 200))
 
 
 def do_headers(connection, stream, item):

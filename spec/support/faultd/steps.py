@@ -5,8 +5,10 @@ import http1
 import relay
 import tls
 from connection import BUSY, IDLE, End
+from counters import ODD
 
 STEPS = {}
+PROPER = ("length", "chunked", "close", "none", "same_twice")
 ENDLESS = {
     "header": (b"HTTP/1.1 200 OK\r\n", b"X-Fill: %s\r\n" % (b"a" * 1000)),
     "header_line": (b"HTTP/1.1 200 OK\r\nX-Fill: ", b"a" * 1000),
@@ -125,6 +127,9 @@ def wait_readable(connection, item):
 @step
 def respond(connection, item):
     connection.deliver(http1.reply(item), item)
+    if "limit" not in item:
+        proper = item.get("framing", "length") in PROPER
+        connection.answered(item.get("status", 200) if proper else ODD)
     if item.get("framing") in ("close", "wrong_long") or "limit" in item:
         connection.must_close = True
 
@@ -132,6 +137,7 @@ def respond(connection, item):
 @step
 def send(connection, item):
     connection.deliver(http1.blob(item.get("data")), item)
+    connection.answered(ODD)
     if item.get("last"):
         connection.must_close = True
 
