@@ -30,6 +30,9 @@ end
 -- only where the tree was built into another directory.
 function M.prefix(env)
   local words = { "env", "-i", "PATH=" .. os.getenv("PATH"), "LUA_CPATH=" .. paths.cpath }
+  -- Our modules may be built with sanitizers.
+  local preload = os.getenv("LD_PRELOAD")
+  if preload then words[#words + 1] = "LD_PRELOAD=" .. preload end
   for name, value in pairs(env) do words[#words + 1] = name .. "=" .. value end
   for i, word in ipairs(words) do words[i] = shell.quote(word) end
   return table.concat(words, " ")

@@ -18,8 +18,8 @@ io.stdout:setvbuf("line")
 
 --- The shell command that runs a piece of Lua from the file that it is written to.
 function M.command(name, text)
-  return ("LUA_PATH=%s %s %s 2>&1"):format(run.quote("./?.lua;;"), M.interpreter,
-    run.quote(run.write(name, PREAMBLE .. text)))
+  return ("%s LUA_PATH=%s %s %s 2>&1"):format(run.preload(), run.quote("./?.lua;;"),
+    M.interpreter, run.quote(run.write(name, PREAMBLE .. text)))
 end
 
 --- Runs it and returns what it printed, standard error included.

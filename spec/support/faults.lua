@@ -268,7 +268,7 @@ end
 -- @treturn string|nil nil where this machine does not permit it
 function M.in_namespace(options, command)
   local tool = "sh " .. quote(here .. "netns.sh")
-  local probe = os.execute(tool .. " --probe >/dev/null 2>&1")
+  local probe = os.execute("unset LD_PRELOAD; " .. tool .. " --probe >/dev/null 2>&1")
   if probe ~= true and probe ~= 0 then return nil end
   local words = { tool }
   for _, line in ipairs(options.hosts or {}) do

@@ -14,6 +14,12 @@ function M.output(command)
   return text
 end
 
+--- The shell assignment that a Lua needs which is to load our modules, where they are built
+-- with sanitizers.
+function M.preload()
+  return "LD_PRELOAD=" .. M.quote(os.getenv("LD_PRELOAD") or "")
+end
+
 --- Writes a file; returns its name.
 function M.write(name, text)
   local file = assert(io.open(name, "wb"))

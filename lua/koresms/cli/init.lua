@@ -62,7 +62,8 @@ local function refuse_secrets(parser)
   end
 end
 
-local function build()
+--- The parser of the command line, and the modules of the subcommands by name.
+function M.build()
   local parser = argparse("koresms",
     "Send SMS through Kore.ai's Send Outbound SMS API. No message is ever sent a second\n"
     .. "time by itself: an outcome is accepted, rejected, not_sent or unknown.",
@@ -98,7 +99,7 @@ end
 -- @tparam {string,...} arguments
 -- @treturn number the exit status
 function M.main(arguments)
-  local parser, modules = build()
+  local parser, modules = M.build()
   local parsed = parser:parse(arguments)
   local module = modules[parsed.command]
   local interrupted
