@@ -1,35 +1,92 @@
 #!/bin/sh
-# Runs specs of the C code under AddressSanitizer and UndefinedBehaviorSanitizer (leaks are
-# errors), then under valgrind. FAULTS=short takes a subset that fits into a few minutes.
-set -eu
-cd "$(dirname "$0")/.."
+# Runs the specs of the C code and the whole fault suite under AddressSanitizer and
+# UndefinedBehaviorSanitizer (leaks are errors), then under valgrind, on Lua 5.4 and LuaJIT.
+# FAULTS=short takes what fits into a minute; FAULTS=long plays each place of every sweep,
+# which under valgrind takes hours.
+set -u
+cd "$(dirname "$0")/.." || exit 1
 
 build=${BUILD:-build}
-make=${MAKE:-make}
+make="${MAKE:-make} --no-print-directory -s"
 busted=$(command -v busted)
 
-specs="spec/e164_spec.lua spec/jwt_spec.lua spec/reader_spec.lua spec/config_spec.lua
-  spec/client_spec.lua spec/stream_spec.lua"
-if [ "${FAULTS:-long}" = long ]; then
-  specs="$specs spec/faults_verdicts_spec.lua spec/faults_random_spec.lua"
-fi
+core="e164 jwt reader"
+client="config client stream fork secrets secrets_command"
+faults="faults_verdicts faults_random faults_retry faults_world"
 
 flags="-fsanitize=address,undefined"
-$make --no-print-directory BUILD="$build/asan" LUA_VERSION=5.4 \
-  CFLAGS="-O1 -g $flags -fno-sanitize-recover=undefined -fno-omit-frame-pointer" \
-  LDFLAGS="$flags -Wl,-z,nodelete" all
-
+sanitized="-O1 -g $flags -fno-sanitize-recover=undefined -fno-omit-frame-pointer"
 # The interpreter is not built with the sanitizers, so their runtimes come first.
 preload=$(gcc -print-file-name=libasan.so):$(gcc -print-file-name=libubsan.so)
-echo "== sanitizers"
-# shellcheck disable=SC2086
-FAULTS=short LD_PRELOAD=$preload ASAN_OPTIONS=detect_leaks=1 KSMS_BUILD="$build/asan" \
-  lua5.4 "$busted" $specs
 
-echo "== valgrind"
-$make --no-print-directory BUILD="$build/valgrind" LUA_VERSION=5.4 CFLAGS="-O1 -g" all
-# What runs against the clock is too slow here.
-KSMS_BUILD="$build/valgrind" valgrind --quiet --error-exitcode=9 --leak-check=full \
-  --errors-for-leak-kinds=definite --show-leak-kinds=definite --trace-children=no \
-  lua5.4 "$busted" spec/e164_spec.lua spec/jwt_spec.lua spec/reader_spec.lua \
-  spec/client_spec.lua
+status=0
+# run TITLE COMMAND...: everything is run, whatever fails.
+run() {
+  echo "== $1"
+  shift
+  "$@" || status=1
+}
+
+# files NAME...
+files() { for name in "$@"; do echo "spec/${name}_spec.lua"; done; }
+
+# compile DIRECTORY LUA_VERSION VARIABLE...
+compile() {
+  directory=$1 version=$2
+  shift 2
+  $make BUILD="$build/$directory" LUA_VERSION="$version" "$@" all || exit 1
+}
+
+interpreter() { if [ "$1" = jit ]; then echo luajit; else echo "lua$1"; fi; }
+
+# sanitize DIRECTORY LUA_VERSION NAME...: patience is for what these make slow.
+sanitize() {
+  directory=$1 lua=$(interpreter "$2")
+  shift 2
+  # shellcheck disable=SC2046,SC2086
+  FAULTS_PATIENCE=3 LD_PRELOAD=$preload ASAN_OPTIONS=detect_leaks=1 \
+    KSMS_BUILD="$build/$directory" "$lua" "$busted" ${BUSTED_FLAGS-} $(files "$@")
+}
+
+# under_valgrind LUA_VERSION NAME...: programs that these start run without it.
+under_valgrind() {
+  lua=$(interpreter "$1")
+  shift
+  # shellcheck disable=SC2046,SC2086
+  FAULTS_PATIENCE=6 KSMS_BUILD="$build/valgrind" valgrind --quiet --error-exitcode=9 \
+    --leak-check=full --errors-for-leak-kinds=definite --show-leak-kinds=definite \
+    --trace-children=no "$lua" "$busted" ${BUSTED_FLAGS-} $(files "$@")
+}
+
+for version in 5.4 jit; do
+  compile asan $version CFLAGS="$sanitized" LDFLAGS="$flags -Wl,-z,nodelete"
+  compile valgrind $version CFLAGS="-O1 -g"
+done
+
+if [ "${FAULTS-}" = short ]; then
+  # The parts are also those of the random sequences: a hundred, and twenty.
+  export FAULTS_COUNT=1200
+  FAULTS_PART=1/12 run "sanitizers, Lua 5.4" \
+    sanitize asan 5.4 $core faults_verdicts faults_random
+  export FAULTS_COUNT=960
+  FAULTS_PART=5/48 run "valgrind, LuaJIT" under_valgrind jit e164 jwt faults_verdicts faults_random
+  exit $status
+fi
+
+compile asan-fallback 5.4 CFLAGS="$sanitized" LDFLAGS="$flags -Wl,-z,nodelete" \
+  CPPFLAGS="${CPPFLAGS-} -DKSMS_NO_PREREQ"
+for version in 5.4 jit; do
+  # Each kind in a process of its own: what it does to the tables of verdicts and how
+  # much it asks of a process is its own matter.
+  for part in "$core" "$client" "$faults"; do
+    export FAULTS_COUNT=2000
+    # shellcheck disable=SC2086
+    run "sanitizers, $version: $part" sanitize asan $version $part
+    export FAULTS_COUNT=500
+    # shellcheck disable=SC2086
+    run "valgrind, $version: $part" under_valgrind $version $part
+  done
+done
+FAULTS_COUNT=2000 FAULTS_HTTP=2 run "sanitizers, the fallback" \
+  sanitize asan-fallback 5.4 faults_verdicts faults_random
+exit $status

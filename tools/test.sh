@@ -1,6 +1,7 @@
 #!/bin/sh
-# Lint, then all specs on Lua 5.4 and LuaJIT, with warnings as errors. Everything is run,
-# whatever fails; the last line of output sums up, each lint counting as one test.
+# Lint, all specs on Lua 5.4 and LuaJIT with warnings as errors, the faults once more with the
+# fallback, and some specs under sanitizers and valgrind. Everything is run, whatever fails;
+# the last line of output sums up, each lint counting as one test.
 set -u
 cd "$(dirname "$0")/.." || exit 1
 
@@ -11,9 +12,9 @@ trap 'exit 130' INT TERM
 
 passed=0 failed=0 skipped=0
 
-# The number that stands before a word of busted's summary line.
+# The sum of the numbers that stand before a word in busted's summary lines.
 count() {
-  sed -n "s/.*\b\([0-9][0-9]*\) $1.*/\1/p" | grep . || echo 0
+  sed -n "s/.*\b\([0-9][0-9]*\) $1.*/\1/p" | awk '{ n += $1 } END { print n + 0 }'
 }
 
 lint() {
@@ -25,13 +26,15 @@ lint() {
   fi
 }
 
-# A run which breaks off without a summary, or runs nothing, is one failure.
+# specs TITLE TARGET VARIABLE...: a target that runs busted, once or several times. A run which
+# breaks off without a summary, or runs nothing, is one failure.
 specs() {
   echo "== specs: $1"
-  { timeout --foreground --kill-after=10 330 $make --no-print-directory WERROR=1 LUA_VERSION="$1" \
-    BUSTED_FLAGS=--output=plainTerminal specs 2>&1; echo "exit status $?"; } | tee "$log"
+  shift
+  { timeout --foreground --kill-after=10 330 $make --no-print-directory "$@" WERROR=1 \
+    BUSTED_FLAGS=--output=plainTerminal 2>&1; echo "exit status $?"; } | tee "$log"
   status=$(sed -n 's/^exit status \([0-9]*\)$/\1/p' "$log" | tail -n 1)
-  summary=$(grep -E '^[0-9]+ success(es)? / [0-9]+ failures? / [0-9]+ errors?' "$log" | tail -n 1)
+  summary=$(grep -E '^[0-9]+ success(es)? / [0-9]+ failures? / [0-9]+ errors?' "$log")
   good=$(echo "$summary" | count success)
   bad=$(($(echo "$summary" | count failure) + $(echo "$summary" | count error)))
   if [ $((good + bad)) = 0 ] || { [ "$status" != 0 ] && [ "$bad" = 0 ]; }; then
@@ -42,7 +45,11 @@ specs() {
 }
 
 for name in lua gcc clang cppcheck; do lint $name; done
-for version in 5.4 jit; do specs $version; done
+for version in 5.4 jit; do
+  specs "$version" specs LUA_VERSION=$version
+  specs "$version, fallback" fallback LUA_VERSION=$version
+done
+specs "memory" sanitize FAULTS=short
 
 echo
 if [ $skipped = 0 ]; then
