@@ -224,7 +224,8 @@ faults: all
 fallback:
 	@FAULTS_HTTP=2 $(MAKE) --no-print-directory BUILD=$(BUILD)/fallback \
 	  CPPFLAGS='$(CPPFLAGS) -DKSMS_NO_PREREQ' \
-	  SPEC='spec/faults_verdicts_spec.lua spec/faults_random_spec.lua' specs
+	  SPEC='spec/faults_verdicts_spec.lua spec/faults_random_spec.lua$(if \
+	  $(filter long,$(FAULTS)), spec/secrets_spec.lua)' specs
 
 sanitize:
 	@BUILD=$(BUILD) sh tools/sanitize.sh

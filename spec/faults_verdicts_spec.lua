@@ -93,10 +93,15 @@ describe("every fault told honestly:", function()
   local function check_text(case, where)
     local result, row = case.result, case.row
     local hint = expected.hints[row.name]
-    if hint then
+    if result.code == "tls" then
       -- "host name" is libcurl's own.
       local text = result.message:gsub("host name", "")
-      assert(text:find(hint, 1, true), where .. " does not name " .. hint .. ": " .. text)
+      local named = {}
+      for _, word in ipairs { "ca_file", "client_cert", "clock", "host" } do
+        if text:find(word, 1, true) then named[#named + 1], named[word] = word, true end
+      end
+      assert(#named > 0 and (not hint or named[hint]),
+        ("%s does not name %s: %s"):format(where, hint or "a setting", text))
     end
     if row.platform_message then
       assert.equal(row.platform_message, result.platform_message, where)
@@ -167,6 +172,8 @@ describe("every fault told honestly:", function()
     if bed_support.http == "2" and expected.not_by_libcurl(row) then return {} end
     if row.group == "proxy" then return { "tls", "plain" } end
     if row.listen then return { row.listen.h2 and "h2" or row.group } end
+    -- What libcurl makes of HTTP/1.1 does not depend on what carries it.
+    if bed_support.http == "2" and not bed_support.long then return { "tls" } end
     return { "plain", "tls" }
   end
 

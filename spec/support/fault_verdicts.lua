@@ -118,11 +118,12 @@ expect(either("accepted", BAD), "body_{deep_object,invalid_utf8}")
 expect(either("rejected/invalid_request", BAD), "body_deep_errors")
 expect("rejected/invalid_request", "body_{errors,errors_string_code,errors_text} refused_unread")
 expect("rejected/redirect", [[
-  redirect_{301,302,303,307,308} redirect_{301,302,303,307,308}_{other_host,http,nowhere}
+  redirect_{301,302,303,307,308} redirect_{301,302,303,307,308}_{itself,other_host,http,nowhere}
   status_{300,304} ]])
 expect("rejected/rate_limited", [[
   throttled throttled_{seconds,zero,hour,date,date_past,date_far,date_bad,negative,absurd}
-  throttled_{fraction,word,blank,long,twice,html,no_body} limit_told_in_{400,403} ]])
+  throttled_{fraction,word,blank,long,twice,html,no_body} limit_told_in_{400,403}
+  limit_of_the_{minute,hour,api} ]])
 expect("rejected/unauthorized", [[
   envelope_{sdk_credentials,not_a_jwt,scope,jti,apikey,header} status_401
   envelope_401_{message_for_msg,status_error,bare_text,html,empty,no_code,no_msg,empty_list}
@@ -220,7 +221,8 @@ M.hints = {}
 each("tls_{self_signed,wrong_purpose,wrong_ca,no_intermediate,weak_rsa1024,weak_rsa512,weak_hash}",
   function(name) M.hints[name] = "ca_file" end)
 each("tls_{expired,not_yet}", function(name) M.hints[name] = "clock" end)
-each("tls_{wrong_host,garbage,to_plain_http}", function(name) M.hints[name] = "host" end)
+each([[ tls_{wrong_host,garbage,to_plain_http}
+  tls_{accept,hello,flight_k}_{close,reset} ]], function(name) M.hints[name] = "host" end)
 -- A server that refuses does not say what it would have liked.
 each("tls_client_cert_12_{missing,wrong} tls_{10_only,11_only,null_cipher,alert}",
   function(name) M.hints[name] = "client_cert" end)

@@ -74,6 +74,8 @@ for _, status in ipairs { 301, 302, 303, 307, 308 } do
     end
   end
   redirect("", "/api/public/bot/elsewhere/outboundsms")
+  -- The bot id of the specs' clients.
+  redirect("_itself", "/api/public/bot/st-1/outboundsms")
   redirect("_other_host", "https://elsewhere.invalid/api/public/bot/x/outboundsms")
   redirect("_http", "http://127.0.0.1:1/api/public/bot/x/outboundsms")
   redirect("_nowhere")
@@ -114,6 +116,17 @@ add("throttled", "throttled_no_body", { status = 429, body = "" }, { body = "non
 add("throttled", "limit_told_in_400", {
   status = 400, body = '{"errors":[{"msg":"API rate limit reached","code":400}]}',
 }, { body = "errors" })
+-- As the platform's documentation has them; it does not say with which status.
+for _, row in ipairs {
+  { "minute", "You've exceeded the per-minute rate limit. Please wait for sometime before retrying." },
+  { "hour", "You've exceeded the hourly rate limit. Please wait for sometime before retrying." },
+  { "api", "Rate limit for this API has been reached. Please try again after some time." },
+} do
+  local text = row[2]
+  local body = ('{"errors":[{"msg":"%s","code":400}]}'):format(text)
+  add("throttled", "limit_of_the_" .. row[1], { status = 400, body = body },
+    { body = "errors", platform_message = text, platform_code = 400 })
+end
 add("throttled", "limit_told_in_403", {
   status = 403, body = "Rate Limit Exceeded", headers = { { "Retry-After", "2" } },
 }, { body = "other", retry_after = 2 })
