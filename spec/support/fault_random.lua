@@ -198,6 +198,7 @@ end
 -- refused properly was not lost there.
 local function check_connections(connections, lost)
   for _, connection in ipairs(connections) do
+    assert(not connection.gap, "a connection was used again after a request was broken off")
     for place, number in ipairs(connection.processed) do
       local refused = connection.answers[place] >= 400
       if lost[number] and not refused and place < #connection.processed then

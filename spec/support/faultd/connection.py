@@ -36,6 +36,7 @@ class Connection:
         self.processed = []             # toNo of each request processed on it
         self.answers = []               # and what was answered to each, see answered()
         self.unasked = False
+        self.gap = False                # one was processed after one that was broken off
         self.ended = None
         self.tls = None                 # the version of TLS, after the handshake
         self.protocol = None            # ALPN's choice
@@ -43,7 +44,7 @@ class Connection:
     def summary(self):
         return {"n": self.number, "begun": self.begun, "state": self.state,
                 "processed": list(self.processed), "answers": list(self.answers),
-                "ended": self.ended,
+                "gap": self.gap, "ended": self.ended,
                 "tls": self.tls, "alpn": self.protocol}
 
     # ---- time

@@ -110,6 +110,8 @@ def processed(connection, bot, body):
     with LOCK:
         counters.processed += 1
         TOTALS.processed += 1
+        if connection.begun > len(connection.processed) + 1:
+            connection.gap = True
         connection.processed.append(number)
         connection.answers.append(ODD if connection.unasked else 0)
         nth = 0
