@@ -55,7 +55,7 @@ under_valgrind() {
   # shellcheck disable=SC2046,SC2086
   FAULTS_PATIENCE=6 KSMS_BUILD="$build/valgrind" valgrind --quiet --error-exitcode=9 \
     --leak-check=full --errors-for-leak-kinds=definite --show-leak-kinds=definite \
-    --trace-children=no "$lua" "$busted" ${BUSTED_FLAGS-} $(files "$@")
+    --keep-debuginfo=yes --trace-children=no "$lua" "$busted" ${BUSTED_FLAGS-} $(files "$@")
 }
 
 for version in 5.4 jit; do
