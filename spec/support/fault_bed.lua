@@ -28,6 +28,9 @@ M.patience = tonumber(os.getenv("FAULTS_PATIENCE")) or 1
 -- Seconds after which a client gives up on a server that stalls, and on any other.
 M.STALL, M.ENOUGH = 0.1 * M.patience, 5 * M.patience
 
+-- Seconds that a verdict may come after its deadline.
+M.LATE = M.patience
+
 local part, parts = (os.getenv("FAULTS_PART") or "1/1"):match("^(%d+)/(%d+)$")
 M.part, M.parts = tonumber(part), tonumber(parts)
 

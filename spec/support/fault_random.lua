@@ -191,7 +191,7 @@ local function check(result, server, throttled, took, timeout, settings)
     holds(result.attempts <= throttled + 1, "attempted again where it may duplicate")
   end
   holds(result.outcome ~= "unknown" or not result.retryable, "unknown, and to be repeated")
-  holds(took < timeout + 1, "past its deadline")
+  holds(took < timeout + bed_support.LATE, "past its deadline")
 end
 
 -- A connection on which a message was lost carries no other. An attempt of it that the server
