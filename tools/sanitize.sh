@@ -76,15 +76,15 @@ fi
 compile asan-fallback 5.4 CFLAGS="$sanitized" LDFLAGS="$flags -Wl,-z,nodelete" \
   CPPFLAGS="${CPPFLAGS-} -DKSMS_NO_PREREQ"
 for version in 5.4 jit; do
-  # Each kind in a process of its own: what it does to the tables of verdicts and how
-  # much it asks of a process is its own matter.
   for part in "$core" "$client" "$faults"; do
     export FAULTS_COUNT=2000
     # shellcheck disable=SC2086
-    run "sanitizers, $version: $part" sanitize asan $version $part
+    run "sanitizers, $version: $part" sanitize asan "$version" $part
+    # A forked child leaves its parent's connections alone for good, which is a leak to valgrind.
+    part=$(echo "$part" | sed 's/ fork / /')
     export FAULTS_COUNT=500
     # shellcheck disable=SC2086
-    run "valgrind, $version: $part" under_valgrind $version $part
+    run "valgrind, $version: $part" under_valgrind "$version" $part
   done
 done
 FAULTS_COUNT=2000 FAULTS_HTTP=2 run "sanitizers, the fallback" \
