@@ -158,7 +158,8 @@ class Connection:
             self.counters.add("others")
         else:
             bot = count.bot_id(request.target)
-            request.nth = count.processed(self, bot, request.body)
+            request.nth = count.processed(self, bot, request.body,
+                                          self.begun - self.in_request)
             request.scenario = count.decode_scenario(bot)
         return request
 

@@ -103,14 +103,14 @@ def to_number(body):
     return number if isinstance(number, str) else ""
 
 
-def processed(connection, bot, body):
+def processed(connection, bot, body, begun):
     """Counts one POST that was read whole, and tells the how-manieth of its scenario
-    it is (from 0)."""
+    it is (from 0). `begun` requests had begun with it on its connection."""
     number, counters = to_number(body), connection.counters
     with LOCK:
         counters.processed += 1
         TOTALS.processed += 1
-        if connection.begun > len(connection.processed) + 1:
+        if begun > len(connection.processed) + 1:
             connection.gap = True
         connection.processed.append(number)
         connection.answers.append(ODD if connection.unasked else 0)

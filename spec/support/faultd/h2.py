@@ -86,7 +86,7 @@ def send_data(connection, stream, body, end):
 
 
 def do_process(connection, stream, item):
-    count.processed(connection, None, bytes(stream.body))
+    count.processed(connection, None, bytes(stream.body), connection.begun)
 
 
 def do_answer(connection, stream, item):
