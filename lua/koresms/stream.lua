@@ -151,10 +151,11 @@ local function next_job(self)
   return delivery.job(spare_job(self), "bad argument #1 to 'send_many'", message, self.index)
 end
 
--- The next message that may be sent; nil where there is none (any more), and where the caller
--- has to take results first: what is refused must not pile up either.
+-- The next message that may be sent; nil where there is none (any more), or where so many were
+-- refused in a row that the caller has to take their results first.
 local function pull(self)
-  while not self.ended and self.last - self.first + 1 < self.concurrency do
+  for _ = 1, self.concurrency do
+    if self.ended then return nil end
     local before = self.index
     local ok, job = pcall(next_job, self)
     if not ok then
