@@ -124,6 +124,49 @@ describe("a fork", function()
     c:close()
   end)
 
+  it("leaves what a stream has not started to the parent", function()
+    local count = 40
+    local function list()
+      local messages = {}
+      for i = 1, count do messages[i] = { to = ("+91%010d"):format(i) } end
+      return messages
+    end
+    local function pull()
+      local messages, i = list(), 0
+      return function()
+        i = i + 1
+        return messages[i]
+      end
+    end
+    for _, source in ipairs({ list(), pull() }) do
+      box:control("DELETE", "/_sandbox/messages")
+      -- Two are refused, and will be repeated after a second by one process only.
+      box:control("POST", "/_sandbox/play", { times = 2, status = 429, headers = { ["Retry-After"] = "1" } })
+      local c = new { retries = 3 }
+      local iterator = c:send_many(source, { concurrency = 4 })
+      local done = 0
+      local function take()
+        local result = iterator()
+        if result then
+          assert.equal("accepted", result.outcome)
+          done = done + 1
+        end
+        return result
+      end
+      take()
+      local told = in_child(function()
+        local lines = {}
+        for r in iterator do lines[#lines + 1] = r.outcome end
+        return table.concat(lines, " ")
+      end)
+      assert.is_nil(told:find("not_sent", 1, true), told)
+      repeat until not take()
+      assert.equal(count, done)
+      assert.equal(count, box:get("/_sandbox/state").count)
+      c:close()
+    end
+  end)
+
   it("gives parent and child different identifiers", function()
     local c = new()
     local seen = {}

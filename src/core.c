@@ -7,6 +7,7 @@
 
 #include <time.h>
 
+#include "fork.h"
 #include "http1.h"
 #include "koresms.h"
 
@@ -39,11 +40,25 @@ static int l_time(lua_State *L)
     return push_clock(L, CLOCK_REALTIME);
 }
 
+/***
+How often this process was forked off since the module was loaded. What was made before the
+last time is the parent's, too.
+@function forks
+@treturn number
+*/
+static int l_forks(lua_State *L)
+{
+    lua_pushinteger(L, (lua_Integer)ksms_forks);
+    return 1;
+}
+
 /* Leaves the module table. */
 KSMS_EXPORT int luaopen_koresms_core(lua_State *L);
 KSMS_EXPORT int luaopen_koresms_core(lua_State *L)
 {
     ksms_checkversion(L);
+    if (!ksms_watch_forks())
+        return luaL_error(L, "the system does not say when a process is forked");
     lua_newtable(L);
     lua_pushliteral(L, KSMS_VERSION);
     lua_setfield(L, -2, "_VERSION");
@@ -51,6 +66,8 @@ KSMS_EXPORT int luaopen_koresms_core(lua_State *L)
     lua_setfield(L, -2, "clock");
     lua_pushcfunction(L, l_time);
     lua_setfield(L, -2, "time");
+    lua_pushcfunction(L, l_forks);
+    lua_setfield(L, -2, "forks");
     ksms_open_e164(L);
     ksms_open_jwt(L);
     ksms_open_request(L);

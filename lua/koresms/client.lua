@@ -107,7 +107,8 @@ end
 -- nothing more; what was under way can still be had by going on with the same iterator, and
 -- what had not started is `cancelled` there. Where the client is closed, so is the rest of an
 -- array, while a function is not asked for more. Where the source raises, or gives what is no
--- message, what is in flight is answered first; then the error is raised.
+-- message, what is in flight is answered first; then the error is raised. In a process that was
+-- forked off meanwhile, the stream starts nothing: the rest is its parent's to send.
 --
 --     for result in client:send_many(list, { concurrency = 16 }) do ... end
 -- @function client:send_many

@@ -226,6 +226,16 @@ local function give_up_held(self)
   put(self, delivery.conclude(self.client, job, delivery.cancelled()))
 end
 
+-- In a forked child: what has not started, or waits to be repeated, is the parent's to send. What
+-- was in flight is told here, too, as what nobody knows.
+local function disown(self)
+  self.forks = core.forks()
+  self:close()
+  self.held = nil
+  self.live = self.live - #self.sleepers
+  self.sleepers = {}
+end
+
 local function soonest_of(a, b)
   if a and b then return math.min(a, b) end
   return a or b
@@ -233,6 +243,7 @@ end
 
 -- Moves all of them on, once. Returns when to look again, where nothing may happen before.
 local function turn(self)
+  if self.forks ~= core.forks() then disown(self) end
   land(self)
   local wake_at = wake(self)
   local closed = self.client.closed
@@ -288,6 +299,7 @@ function M.open(client, transport, sign, messages, options)
     client = client, transport = transport, plan = delivery.plan(client, sign, options),
     messages = messages, pull = type(messages) == "function" and messages or nil,
     concurrency = options.concurrency or CONCURRENCY, ask = options.stop,
+    forks = core.forks(), -- at the time
     index = 0, -- of the message pulled last
     held = nil, -- the job that waits for its permit
     live = 0, -- jobs that have started and have no result
