@@ -26,17 +26,7 @@ for index, row in ipairs(verdict.replies) do
   end
 end
 
--- Codes and outcomes of the contract's table.
-local CONTRACT = {
-  not_sent = { invalid_number = false, sign = false, rate_limited = true, dns = true,
-    connect = true, proxy = true, tls = false, timeout = true, cancelled = true,
-    context = false, config = false },
-  unknown = { timeout = false, connection_lost = false, bad_response = false,
-    server_error = false },
-  rejected = { unauthorized = false, forbidden = false, not_found = false,
-    rate_limited = true, redirect = false, invalid_request = false },
-  accepted = {},
-}
+local CONTRACT = expected.contract
 
 local function text_of(result)
   return result.outcome .. (result.code and "/" .. result.code or "")

@@ -56,13 +56,44 @@ local SEND = [[
   end
   return all ]]
 
+-- Where nothing reaches a server: each gives the result of one send.
+local ENDINGS = [[
+  local koresms = require "koresms"
+  local function ending(changes, message, before)
+    local settings = { host = given.origin, bot_id = "st-1", token = "t.o.k", from = "+19876543210",
+      per_minute = false, retries = 0, timeout = 0.5 }
+    for name, value in pairs(changes) do settings[name] = value end
+    local client = assert(koresms.new(settings))
+    if before then before(client) end
+    local accepted, _, _, failed = client:send(message or { to = "+911234567890" })
+    client:close()
+    return accepted or failed
+  end
+  return {
+    invalid_number = ending({}, { to = "911234567890" }),
+    sign = ending { token = function() error("no") end },
+    rate_limited = ending({ per_minute = 1 }, nil, function(c) assert(c:send { to = "+912" }) end),
+    cancelled = ending({}, nil, function(c) c:close() end),
+    dns = ending { host = "https://nonexistent.invalid" },
+    connect = ending { host = "http://127.0.0.1:1" },
+    config = select(4, koresms.send { to = "+911234567890" }),
+    context = in_init,
+  } ]]
+
+-- What a send comes to where nginx has no network yet.
+local INIT = [[
+  local client = assert(require("koresms").new { host = "http://127.0.0.1:1", bot_id = "st-1",
+    token = "t.o.k", from = "+19876543210" })
+  in_init = select(4, client:send { to = "+911234567890" }) ]]
+
 describe("every fault told honestly inside nginx:", function()
   local bench, server, certs, serial = nil, nil, nil, 0
+  local seen = {}
 
   setup(function()
     bench = faults.start()
     certs = bench:certs()
-    server = openresty.start { ca = certs["ca.pem"] }
+    server = openresty.start { ca = certs["ca.pem"], init = INIT }
   end)
 
   teardown(function()
@@ -121,6 +152,9 @@ describe("every fault told honestly inside nginx:", function()
     local name = ("%s%s (%s)"):format(row.name, case.k and " at " .. case.k or "", case.over)
     local result = results[case.main] or results[1]
     local got = result.outcome .. (result.code and "/" .. result.code or "")
+    seen[got] = true
+    assert.equal(expected.contract[result.outcome][result.code] or false, result.retryable,
+      name .. ": retryable")
     local set = expected.of(row, case.k, case.over, whole)
     local wanted = {}
     local otherwise = TOLD_OTHERWISE[row.name]
@@ -209,4 +243,24 @@ describe("every fault told honestly inside nginx:", function()
       it(group, function() play(list, own and { "plain" } or { "plain", "tls" }) end)
     end
   end
+
+  it("what reaches no server", function()
+    local listener = bench:listen()
+    for code, result in pairs(server:run(ENDINGS, { origin = listener.origin })) do
+      local name = "not_sent/" .. code
+      assert.same({ name, 0, expected.contract.not_sent[code] },
+        { result.outcome .. "/" .. result.code, result.attempts, result.retryable }, name)
+      seen[name] = true
+    end
+    listener:close()
+  end)
+
+  it("has a case for each code of the contract", function()
+    for outcome, codes in pairs(expected.contract) do
+      for code in pairs(codes) do
+        assert(seen[outcome .. "/" .. code], "no case ends in " .. outcome .. "/" .. code)
+      end
+    end
+    assert(seen.accepted)
+  end)
 end)

@@ -9,6 +9,18 @@ local faults = require "spec.support.faults"
 
 local M = {}
 
+-- Outcomes and codes of the contract's table, and whether sending again may succeed.
+M.contract = {
+  not_sent = { invalid_number = false, sign = false, rate_limited = true, dns = true,
+    connect = true, proxy = true, tls = false, timeout = true, cancelled = true,
+    context = false, config = false },
+  unknown = { timeout = false, connection_lost = false, bad_response = false,
+    server_error = false },
+  rejected = { unauthorized = false, forbidden = false, not_found = false,
+    rate_limited = true, redirect = false, invalid_request = false },
+  accepted = {},
+}
+
 --- Scenario -> text as above, or a function of k and of the length of the whole.
 M.rows = {}
 
