@@ -88,7 +88,7 @@ local INIT = [[
 
 describe("every fault told honestly inside nginx:", function()
   local bench, server, certs, serial = nil, nil, nil, 0
-  local seen = {}
+  local came = {} -- endings, as text
 
   setup(function()
     bench = faults.start()
@@ -152,7 +152,7 @@ describe("every fault told honestly inside nginx:", function()
     local name = ("%s%s (%s)"):format(row.name, case.k and " at " .. case.k or "", case.over)
     local result = results[case.main] or results[1]
     local got = result.outcome .. (result.code and "/" .. result.code or "")
-    seen[got] = true
+    came[got] = true
     assert.equal(expected.contract[result.outcome][result.code] or false, result.retryable,
       name .. ": retryable")
     local set = expected.of(row, case.k, case.over, whole)
@@ -250,7 +250,7 @@ describe("every fault told honestly inside nginx:", function()
       local name = "not_sent/" .. code
       assert.same({ name, 0, expected.contract.not_sent[code] },
         { result.outcome .. "/" .. result.code, result.attempts, result.retryable }, name)
-      seen[name] = true
+      came[name] = true
     end
     listener:close()
   end)
@@ -258,9 +258,9 @@ describe("every fault told honestly inside nginx:", function()
   it("has a case for each code of the contract", function()
     for outcome, codes in pairs(expected.contract) do
       for code in pairs(codes) do
-        assert(seen[outcome .. "/" .. code], "no case ends in " .. outcome .. "/" .. code)
+        assert(came[outcome .. "/" .. code], "no case ends in " .. outcome .. "/" .. code)
       end
     end
-    assert(seen.accepted)
+    assert(came.accepted)
   end)
 end)
