@@ -325,15 +325,20 @@ describe("client", function()
 
   it("keeps its own limit, and says when there is room again", function()
     local c = new { per_minute = 2 }
-    assert(c:send({ to = TO }))
-    assert(c:send({ to = TO }))
+    -- Of its own: a slow machine still counts messages that others have given up.
+    local to, count = "+15550002222", 0
+    assert(c:send({ to = to }))
+    assert(c:send({ to = to }))
     local begin = core.clock()
-    local result = failing(c)
+    local result = failing(c, { to = to })
     assert.truthy(core.clock() - begin < 1, "no wait for a permit that cannot come in time")
     assert.equal("not_sent", result.outcome)
     assert.equal("rate_limited", result.code)
     assert.truthy(result.retry_after > 50 and result.retry_after < 61)
-    assert.equal(2, counted())
+    for _, m in ipairs(box:get("/_sandbox/messages").messages) do
+      if m.to == to then count = count + 1 end
+    end
+    assert.equal(2, count)
     c:close()
   end)
 
@@ -542,9 +547,9 @@ describe("client", function()
           end)))
         end]])
       local lines = {}
-      for line in run.output(("env -i PATH=\"$PATH\" LUA_PATH=%s LUA_CPATH=%s %s %s 2>&1")
-        :format(run.quote(package.path), run.quote(package.cpath), interpreter, run.quote(name)))
-        :gmatch("[^\n]+") do lines[#lines + 1] = line end
+      for line in run.output(("env -i PATH=\"$PATH\" LUA_PATH=%s LUA_CPATH=%s %s %s %s 2>&1")
+        :format(run.quote(package.path), run.quote(package.cpath), run.preload(), interpreter,
+          run.quote(name))):gmatch("[^\n]+") do lines[#lines + 1] = line end
       run.clean()
       for i, wanted in ipairs({ "config", "did you mean 'to'", "field 'to': string expected",
         "field 'id': string expected", "did you mean 'timeout'", "bad argument #3 to 'send'" }) do

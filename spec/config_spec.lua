@@ -16,7 +16,7 @@ end
 -- What another process makes of these variables and options.
 local function load_with(variables, options)
   local words = { "env -i PATH=\"$PATH\" LUA_PATH=" .. run.quote(package.path)
-    .. " LUA_CPATH=" .. run.quote(package.cpath) }
+    .. " LUA_CPATH=" .. run.quote(package.cpath) .. " " .. run.preload() }
   for name, value in pairs(variables) do
     words[#words + 1] = name .. "=" .. run.quote(value)
   end

@@ -14,8 +14,8 @@ describe("a locale with a decimal comma", function()
   -- What a program prints that has this locale at its disposal.
   local function printed(text)
     local file = run.write(directory .. "/program.lua", "require 'spec.support.paths'\n" .. text)
-    return run.output(("env LOCPATH=%s KORESMS_TIMEOUT=2.5 KORESMS_RETRIES=3 %s %s 2>&1"):format(
-      directory, interpreter, file))
+    return run.output(("env LOCPATH=%s KORESMS_TIMEOUT=2.5 KORESMS_RETRIES=3 %s %s %s 2>&1"):format(
+      directory, run.preload(), interpreter, file))
   end
 
   local function skip()
