@@ -146,16 +146,15 @@ end
 
 local REPEATED = { rate_limited = true, dns = true, connect = true, proxy = true, timeout = true }
 
--- What the server knows of each number: how often it processed it, how often it refused it
--- then, and whether one of its answers may be the success that the client saw.
+-- What the server knows of each number: how often it processed it, and whether one of its
+-- answers may be the success that the client saw.
 local function look(connections)
   local seen = {}
   for _, connection in ipairs(connections) do
     for place, number in ipairs(connection.processed) do
-      local one = seen[number] or { processed = 0, refused = 0, agreed = false }
+      local one = seen[number] or { processed = 0, agreed = false }
       local answer = connection.answers[place]
       one.processed = one.processed + 1
-      if answer >= 400 and answer < 500 then one.refused = one.refused + 1 end
       -- Below 0 are bytes that may be anything.
       one.agreed = one.agreed or answer < 0 or answer >= 200 and answer < 300
       seen[number] = one
@@ -164,25 +163,22 @@ local function look(connections)
   return seen
 end
 
-local NEVER = { processed = 0, refused = 0, agreed = false }
+local NEVER = { processed = 0, agreed = false }
 
 -- What holds for one message. `throttled` are its attempts that a throttled reply ended.
 local function check(result, server, throttled, took, timeout, settings)
   local text = result.outcome .. "/" .. tostring(result.code)
   local function holds(condition, what)
     if not condition then
-      error(("%s (%s, attempts %d, processed %d, refused %d, throttled %d, %.3f s of %.3f)"):format(
-        what, text, result.attempts, server.processed, server.refused, throttled, took, timeout), 0)
+      error(("%s (%s, attempts %d, processed %d, throttled %d, %.3f s of %.3f)"):format(what, text,
+        result.attempts, server.processed, throttled, took, timeout), 0)
     end
   end
   holds(server.processed <= result.attempts, "processed more often than attempted")
   holds(result.outcome ~= "accepted" or server.agreed, "accepted, but not by the server")
   holds(result.outcome ~= "accepted" or server.processed > throttled, "accepted, but not processed")
-  holds(result.outcome ~= "not_sent" or server.processed == server.refused,
-    "not sent, but processed and not refused")
-  holds(result.outcome ~= "not_sent" or result.attempts == throttled,
-    "not sent, but an attempt was not refused")
-  holds(result.outcome == "not_sent" or result.attempts >= 1, "an answer without an attempt")
+  holds(result.outcome ~= "not_sent" or server.processed == 0, "not sent, but processed")
+  holds((result.outcome == "not_sent") == (result.attempts == 0), "not sent is what had no attempt")
   holds(server.processed <= settings.retries + 1, "too many repeats")
   holds(server.processed <= throttled + 1, "repeated where it may duplicate")
   -- libcurl's own HTTP may begin once more by itself, and is kept from ending that.
