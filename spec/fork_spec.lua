@@ -140,10 +140,11 @@ describe("a fork", function()
     end
     for _, source in ipairs({ list(), pull() }) do
       box:control("DELETE", "/_sandbox/messages")
-      -- Two are refused, and will be repeated after a second by one process only.
-      box:control("POST", "/_sandbox/play", { times = 2, status = 429, headers = { ["Retry-After"] = "1" } })
+      -- Some are refused, and will be repeated after a second by one process only.
+      box:control("POST", "/_sandbox/play", { times = 15, status = 429,
+        headers = { ["Retry-After"] = "1" } })
       local c = new { retries = 3 }
-      local iterator = c:send_many(source, { concurrency = 4 })
+      local iterator = c:send_many(source, { concurrency = 16 })
       local done = 0
       local function take()
         local result = iterator()
@@ -165,6 +166,34 @@ describe("a fork", function()
       assert.equal(count, box:get("/_sandbox/state").count)
       c:close()
     end
+  end)
+
+  it("leaves an answer that came in before it to the parent", function()
+    local step, bench = faults.step, faults.start()
+    local server = bench:listen { connections = {
+      { step.read_request(), step.respond(), step.serve() },
+      { step.read_request(), step.stall { seconds = 0.2 }, step.respond { status = 429,
+        headers = { { "Retry-After", "1" } } }, step.serve() } } }
+    local c = new { host = server.origin, timeout = 5 }
+    local pulled = 0
+    -- The second message is refused while the third is pulled, and nobody has looked yet.
+    local iterator = c:send_many(function()
+      pulled = pulled + 1
+      if pulled == 3 then run.output("sleep 0.5") end
+      return pulled <= 6 and { to = ("+91%010d"):format(pulled) } or nil
+    end, { concurrency = 2 })
+    assert.equal(1, iterator().index)
+    in_child(function() for _ in iterator do end end)
+    local done = 1
+    for result in iterator do
+      assert.equal("accepted", result.outcome)
+      done = done + 1
+    end
+    assert.equal(6, done)
+    assert.equal(2, server:stats({ settle = 2 }).to["+910000000002"])
+    assert.equal(7, server:stats().processed)
+    c:close()
+    bench:stop()
   end)
 
   it("gives parent and child different identifiers", function()

@@ -226,10 +226,9 @@ local function give_up_held(self)
   put(self, delivery.conclude(self.client, job, delivery.cancelled()))
 end
 
--- In a forked child: what has not started, or waits to be repeated, is the parent's to send. What
--- was in flight is told here, too, as what nobody knows.
+-- In a forked child: what has not started, or is to be repeated, is the parent's to send and to
+-- tell. What was in flight is told here, too, as what nobody knows.
 local function disown(self)
-  self.forks = core.forks()
   self:close()
   self.held = nil
   self.live = self.live - #self.sleepers
@@ -243,8 +242,8 @@ end
 
 -- Moves all of them on, once. Returns when to look again, where nothing may happen before.
 local function turn(self)
-  if self.forks ~= core.forks() then disown(self) end
   land(self)
+  if self.forks ~= core.forks() then disown(self) end
   local wake_at = wake(self)
   local closed = self.client.closed
   -- The messages of an array are all told to be cancelled; a function may have no end.
