@@ -7,7 +7,6 @@ local M = {}
 M.curl = {
   [5] = "proxy", -- could not resolve the proxy
   [6] = "dns",
-  [7] = "connect",
   [35] = "tls", -- handshake
   [51] = "tls", -- peer verification, before 7.62
   [53] = "tls", -- engine not found
@@ -75,7 +74,7 @@ end
 
 local phases = { resolve = "dns", connect = "connect", proxy = "proxy", tls = "connect" }
 
-local COULD_NOT_CONNECT, TIMED_OUT, OUT_OF_MEMORY = 7, 28, 27
+local TIMED_OUT, OUT_OF_MEMORY = 28, 27
 
 local function name_of(code, text, starts, phase, refused, late)
   if starts > 0 then
@@ -85,7 +84,6 @@ local function name_of(code, text, starts, phase, refused, late)
   end
   if code == TIMED_OUT then return late and "timeout" or phases[phase] end
   -- A tunnel that the proxy refused or broke ends in a code of its own connection.
-  if code == COULD_NOT_CONNECT and phase == "proxy" then return "proxy" end
   return M.curl[code] or (phase == "proxy" and "proxy") or "connect"
 end
 
