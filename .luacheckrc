@@ -13,7 +13,7 @@ read_globals = {
   package = { fields = { "searchers", "loaders", "searchpath" } },
 }
 
-files["lua/koresms/transport/cosocket.lua"] = { std = "ngx_lua" }
+files["lua/koresms/nginx/"] = { std = "ngx_lua" }
 files["lua/koresms/meta.lua"] = { ignore = { "2.." } }
 files["lua/resty/"] = { std = "ngx_lua" }
 files["examples/nginx/"] = { std = "ngx_lua" }

@@ -52,8 +52,8 @@ INCLUDES = -Isrc $(addprefix -isystem ,$(LUA_INCLUDE_DIR))
 COMPILE = $(CC) $(STD) $(WARNINGS) $(STRICT) $(INCLUDES) $(CURL_CFLAGS) $(CRYPTO_CFLAGS) \
   $(CPPFLAGS) $(CFLAGS)
 
-CORE := core e164 encode jwt request head reader http1 signal
-CURL := engine slot wire transfer head reader
+CORE := core e164 encode jwt request post head reader reader_lua buffer fork signal
+CURL := engine request_lua connection wire post encode head reader buffer fork
 SOURCES := $(addprefix src/,$(addsuffix .c,$(sort $(CORE) $(CURL))))
 
 OUT := $(BUILD)/$(LUA_VERSION)
@@ -81,7 +81,6 @@ help:
 	@echo 'make specs [LUA_VERSION=...] [SPEC=...]  the specs on one Lua'
 	@echo 'make lint                                luacheck, gcc, clang, cppcheck'
 	@echo 'make faults                              the whole fault suite, and 20,000 random sequences'
-	@echo 'make fallback                            the faults where libcurl speaks HTTP, as an older one does'
 	@echo 'make sanitize                            memory checks: ASan, UBSan, valgrind'
 	@echo 'make bench                               measurements'
 	@echo 'make bench-nginx                         what a message costs inside nginx'
@@ -210,22 +209,13 @@ bench-nginx:
 
 # --- Faults and memory ---------------------------------------------------------
 
-.PHONY: faults fallback sanitize
+.PHONY: faults sanitize
 
-# The whole fault suite: each scenario at each place, and 20,000 random sequences; then the same
-# with the fallback.
+# The whole fault suite: each scenario at each place, and 20,000 random sequences.
 faults: all
 	@FAULTS=$(or $(FAULTS),long) KSMS_BUILD=$(BUILD) $(LUA) "$$(command -v busted)" \
 	  $(BUSTED_FLAGS) $(wildcard spec/faults_*_spec.lua)
-	@FAULTS=$(or $(FAULTS),long) $(MAKE) --no-print-directory fallback
 
-# The faults with the setting http_version = "2", in a build that does without libcurl's
-# pre-request callback, as where libcurl is older than 7.80 (see src/transfer.c).
-fallback:
-	@FAULTS_HTTP=2 $(MAKE) --no-print-directory BUILD=$(BUILD)/fallback \
-	  CPPFLAGS='$(CPPFLAGS) -DKSMS_NO_PREREQ' \
-	  SPEC='spec/faults_verdicts_spec.lua spec/faults_random_spec.lua$(if \
-	  $(filter long,$(FAULTS)), spec/secrets_spec.lua)' specs
 
 sanitize:
 	@BUILD=$(BUILD) sh tools/sanitize.sh

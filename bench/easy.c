@@ -14,7 +14,7 @@ int main(int argc, char **argv)
         return 2;
     curl_global_init(CURL_GLOBAL_DEFAULT);
     headers = fixed_headers();
-    easy = fixed_post(argv[1], headers, 0);
+    easy = fixed_post(argv[1], headers);
     for (n = atol(argv[2]); n > 0; n--)
         if (easy == NULL || !is_ok(easy, curl_easy_perform(easy)))
             return 1;

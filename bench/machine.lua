@@ -20,7 +20,7 @@ local function debian_version(package)
   return version and version ~= "" and package .. " " .. version or nil
 end
 
--- Its version, and those of what it speaks TLS and HTTP/2 with.
+-- Its version, and those of what it speaks TLS with.
 local function libcurl()
   local text = first("curl --version") or ""
   local version = text:match("libcurl/(%S+)")

@@ -2,7 +2,7 @@
 ** multi.c - the yardstick for bulk: N fixed POSTs over one libcurl multi
 ** handle, C at a time, with curl_multi_poll. The limit for any client that
 ** leaves HTTP to libcurl.
-**   multi URL N C 1.1|2
+**   multi URL N C
 */
 #include "post.h"
 
@@ -10,12 +10,11 @@ int main(int argc, char **argv)
 {
     fleet f;
     int running;
-    if (argc != 5)
+    if (argc != 4)
         return 2;
     curl_global_init(CURL_GLOBAL_DEFAULT);
     f.multi = curl_multi_init();
-    if (!fleet_start(&f, argv[1], atol(argv[2]), atoi(argv[3]),
-                     argv[4][0] == '2'))
+    if (!fleet_start(&f, argv[1], atol(argv[2]), atoi(argv[3])))
         return 1;
     while (f.done < f.wanted) {
         if (curl_multi_perform(f.multi, &running) != CURLM_OK

@@ -32,17 +32,14 @@ static inline struct curl_slist *fixed_headers(void)
 }
 
 /* An easy handle with the POST. CA_FILE in the environment is for https. */
-static inline CURL *fixed_post(const char *url, struct curl_slist *headers,
-                               int http2)
+static inline CURL *fixed_post(const char *url, struct curl_slist *headers)
 {
     CURL *easy = curl_easy_init();
     const char *ca = getenv("CA_FILE");
     if (easy == NULL)
         return NULL;
     curl_easy_setopt(easy, CURLOPT_URL, url);
-    curl_easy_setopt(easy, CURLOPT_HTTP_VERSION,
-        (long)(http2 ? CURL_HTTP_VERSION_2TLS : CURL_HTTP_VERSION_1_1));
-    curl_easy_setopt(easy, CURLOPT_PIPEWAIT, (long)http2);
+    curl_easy_setopt(easy, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
     curl_easy_setopt(easy, CURLOPT_HTTPHEADER, headers);
     curl_easy_setopt(easy, CURLOPT_POSTFIELDS, BODY);
     curl_easy_setopt(easy, CURLOPT_POSTFIELDSIZE, (long)sizeof BODY - 1);
@@ -74,14 +71,13 @@ typedef struct fleet {
 } fleet;
 
 /* Puts up to 'c' transfers into the air; 0 where that fails. */
-static inline int fleet_start(fleet *f, const char *url, long n, int c,
-                              int http2)
+static inline int fleet_start(fleet *f, const char *url, long n, int c)
 {
     f->headers = fixed_headers();
     f->wanted = n;
     for (f->started = f->done = 0; f->started < c && f->started < n;
          f->started++) {
-        CURL *easy = fixed_post(url, f->headers, http2);
+        CURL *easy = fixed_post(url, f->headers);
         if (easy == NULL || curl_multi_add_handle(f->multi, easy) != CURLM_OK)
             return 0;
     }

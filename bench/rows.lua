@@ -43,17 +43,16 @@ end
 
 -- The ways over the wire on which bulk is measured.
 local WAYS = {
-  bulk = { title = "plain HTTP/1.1", origin = "plain", http = "1.1", n = 20000, wrk = true,
+  bulk = { title = "plain HTTP/1.1", origin = "plain", n = 20000, wrk = true,
     goal = { cpu_most = 1.25, rate_least = 0.8 } },
-  tls = { title = "TLS, HTTP/1.1", origin = "tls", http = "1.1", n = 20000, wrk = true },
-  h2 = { title = "TLS, HTTP/2", origin = "h2", http = "2", n = 10000 },
+  tls = { title = "TLS, HTTP/1.1", origin = "tls", n = 20000, wrk = true },
 }
 
 local function bulk_group(ctx, way, c)
   local n, origin = ctx.scaled(way.n), ctx[way.origin]
   local url = origin .. PATH
-  local settings = { "host=" .. origin, "http_version=" .. way.http, "ca_file=" .. ctx.ca }
-  local rows = { yardstick(ctx, "multi", "C, curl_multi_poll", c, n, url, c, way.http) }
+  local settings = { "host=" .. origin, "ca_file=" .. ctx.ca }
+  local rows = { yardstick(ctx, "multi", "C, curl_multi_poll", c, n, url, c) }
   for i, lua in ipairs(ctx.luas) do
     if i == 1 or c == 64 then
       local row = koresms(ctx, lua, "bulk", c, n, settings)
@@ -62,7 +61,7 @@ local function bulk_group(ctx, way, c)
     end
   end
   rows[#rows + 1] = yardstick(ctx, "socket_action", "C, curl_multi_socket_action, epoll", c, n,
-    url, c, way.http)
+    url, c)
   if way.wrk then rows[#rows + 1] = wrk(ctx, c, url) end
   return { title = ("Bulk, %s, %d at a time"):format(way.title, c), rows = rows }
 end
@@ -146,7 +145,7 @@ end
 
 --- The sections by name, in their order.
 M.sections = {
-  { "singles", singles }, { "bulk", bulk("bulk") }, { "tls", bulk("tls") }, { "h2", bulk("h2") },
+  { "singles", singles }, { "bulk", bulk("bulk") }, { "tls", bulk("tls") },
   { "rs256", rs256 }, { "peers", peers }, { "memory", memory },
 }
 

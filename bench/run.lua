@@ -22,7 +22,7 @@ end
 local ctx = {
   scale = tonumber(get("SCALE", "1")), rounds = tonumber(get("ROUNDS", "5")),
   work = get("BENCH_WORK"), build = get("BENCH_BUILD"), bin = get("BENCH_BUILD") .. "/bench",
-  plain = get("BENCH_PLAIN"), tls = get("BENCH_TLS"), h2 = get("BENCH_H2"), npm = get("BENCH_NPM"),
+  plain = get("BENCH_PLAIN"), tls = get("BENCH_TLS"), npm = get("BENCH_NPM"),
   python = get("BENCH_PYTHON"), how = "",
 }
 ctx.ca, ctx.rsa_key = ctx.work .. "/cert.pem", ctx.work .. "/rsa.pem"

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Prepares the measurements (bench/run.lua), and puts away what it started:
-#   make bench [ROWS=singles,bulk,tls,h2,rs256,peers,memory] [ROUNDS=5] [SCALE=1]
+#   make bench [ROWS=singles,bulk,tls,rs256,peers,memory] [ROUNDS=5] [SCALE=1]
 #              [RESULTS=1] [BENCH_INSTALL=1]
 # RESULTS=1 writes bench/RESULTS.md. SCALE=0.1 sends a tenth of the messages. Peers of
 # Debian are installed only with BENCH_INSTALL=1; those of npm come into a temporary
@@ -70,7 +70,7 @@ tries=0
 until [ "$server" ]; do
   tries=$((tries + 1))
   plain=$((20000 + ($$ * 7 + tries * 61) % 10000))
-  sed -e "s/@PLAIN@/$plain/" -e "s/@TLS@/$((plain + 1))/" -e "s/@H2@/$((plain + 2))/" \
+  sed -e "s/@PLAIN@/$plain/" -e "s/@TLS@/$((plain + 1))/" \
     bench/nginx.conf >"$work/nginx.conf"
   nginx -p "$work/" -c nginx.conf -e error.log 2>"$work/stderr" &
   server=$!
@@ -94,5 +94,5 @@ done
 
 export BENCH_BUILD BENCH_NPM BENCH_PYTHON PYTHONDONTWRITEBYTECODE=1 LUA="$lua" \
   BENCH_WORK="$work" BENCH_PLAIN="http://127.0.0.1:$plain" \
-  BENCH_TLS="https://127.0.0.1:$((plain + 1))" BENCH_H2="https://127.0.0.1:$((plain + 2))"
+  BENCH_TLS="https://127.0.0.1:$((plain + 1))"
 "$lua" bench/run.lua

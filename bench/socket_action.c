@@ -1,7 +1,7 @@
 /*
 ** socket_action.c - multi.c with the other way to wait: epoll, and
 ** curl_multi_socket_action for the sockets that are ready.
-**   socket_action URL N C 1.1|2
+**   socket_action URL N C
 */
 #define _POSIX_C_SOURCE 200809L
 
@@ -79,7 +79,7 @@ static int turn(fleet *f)
 int main(int argc, char **argv)
 {
     fleet f;
-    if (argc != 5)
+    if (argc != 4)
         return 2;
     curl_global_init(CURL_GLOBAL_DEFAULT);
     f.multi = curl_multi_init();
@@ -88,8 +88,7 @@ int main(int argc, char **argv)
     curl_multi_setopt(f.multi, CURLMOPT_SOCKETFUNCTION, on_socket);
     curl_multi_setopt(f.multi, CURLMOPT_SOCKETDATA, &f);
     curl_multi_setopt(f.multi, CURLMOPT_TIMERFUNCTION, on_timer);
-    if (!fleet_start(&f, argv[1], atol(argv[2]), atoi(argv[3]),
-                     argv[4][0] == '2'))
+    if (!fleet_start(&f, argv[1], atol(argv[2]), atoi(argv[3])))
         return 1;
     while (f.done < f.wanted)
         if (!turn(&f))

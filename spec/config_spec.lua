@@ -1,6 +1,7 @@
 local cjson = require("cjson").new()
 local config = require "koresms.config"
 local koresms = require "koresms"
+local session_of = require("koresms.client").session
 local run = require "spec.support.run"
 
 local interpreter = arg and arg[-1] and arg[-1]:find("lua") and arg[-1]
@@ -57,7 +58,7 @@ describe("config", function()
     local s = assert(config.load(base()))
     local defaults = { algorithm = "HS256", subject = "koresms", token_ttl = 300, jti = false,
       timeout = 10, connect_timeout = 5, retries = 2, per_minute = 60, per_hour = false,
-      max_idle = 30, http_version = "1.1", allow_http = false }
+      max_idle = 30, allow_http = false }
     for name, value in pairs(defaults) do assert.equal(value, s[name], name) end
     for _, row in ipairs(config.settings) do
       assert.equal(defaults[row.name], row.default, row.name)
@@ -69,8 +70,8 @@ describe("config", function()
     local o = base { timeout = 3 }
     local client = assert(koresms.new(o))
     o.timeout, o.host = 99, "elsewhere"
-    assert.equal(3, client.settings.timeout)
-    assert.equal("platform.kore.ai", client.settings.host)
+    assert.equal(3, session_of(client).settings.timeout)
+    assert.equal("platform.kore.ai", session_of(client).settings.host)
     client:close()
   end)
 
@@ -144,7 +145,6 @@ describe("config", function()
       { "a limit of true", { per_minute = true }, "option 'per_minute'", "false" },
       { "a limit of 0", { per_hour = 0 }, "option 'per_hour'" },
       { "a lifetime over an hour", { token_ttl = 3601 }, "option 'token_ttl'" },
-      { "an unknown HTTP version", { http_version = "3" }, "option 'http_version'" },
       { "a CA file that is missing", { ca_file = "/nowhere/ca.pem" }, "option 'ca_file'", "/nowhere" },
       { "a CA file that is a directory", { ca_file = "/" }, "option 'ca_file'" },
       { "a key without certificate", { client_key = "/dev/null" }, "client_cert" },
@@ -184,7 +184,7 @@ describe("config", function()
     for _, change in ipairs({ { host = "https://h.example/" }, { host = "HTTPS://H.example:1" },
       { host = "http://127.0.0.1:8080" }, { host = "http://[::1]:80" }, { host = "http://localhost" },
       { host = "http://h.example", allow_http = true }, { per_minute = false },
-      { timeout = 0.25 }, { retries = 0 }, { max_idle = 0 }, { http_version = "2" },
+      { timeout = 0.25 }, { retries = 0 }, { max_idle = 0 },
       { proxy = "http://user:pass@proxy.example:3128" }, { bot_id = "st-é" } }) do
       local client, text = koresms.new(base(change))
       assert(client, text)

@@ -1,7 +1,7 @@
 -- The transport over cosockets against the fault bench, and the table of what ngx_lua says.
 
 local paths = require "spec.support.paths"
-local failure = require "koresms.transport.failure"
+local failure = require "koresms.failure"
 
 -- What ngx_lua says, for each row of the table.
 local SAYINGS = {

@@ -220,7 +220,6 @@ describe("the cosocket transport", function()
   it("refuses settings that it cannot honour", function()
     local refusals = {
       { { ca_file = certs["ca.pem"] }, "lua_ssl_trusted_certificate" },
-      { { http_version = "2" }, "http_version" },
       { { proxy = "https://127.0.0.1:1" }, "http:// proxy" },
       { { client_cert = certs["ca.pem"], client_key = "/nowhere" }, "client_key" },
       { { client_cert = certs["client.key"] }, "client_cert" },

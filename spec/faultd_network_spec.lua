@@ -1,4 +1,4 @@
--- The fault bench where names, TLS, proxies and HTTP/2 come in, and how it ends. Looked at
+-- The fault bench where names, TLS and proxies come in, and how it ends. Looked at
 -- from outside, with the curl command.
 
 -- The bench is one server, whichever Lua asks: once is enough.
@@ -101,28 +101,6 @@ describe("the fault bench", function()
     for _, server in ipairs { proxy, origin, plain } do server:close() end
   end)
 
-  it("speaks enough HTTP/2", function()
-    for _, row in ipairs(rows_of("h2")) do
-      local server = bench:listen_for(row)
-      local options, urls = tls_options(row) .. " --http2", url_of(server)
-      if row.kept then urls = urls .. " -o /dev/null " .. urls end
-      local text = run(("curl -s --max-time 2 -o /dev/null -w '%%{http_code}/%%{http_version} '"
-        .. " %s -d '{\"toNo\":\"%s\"}' %s"):format(options, NUMBER, urls))
-      local stats = server:stats { settle = 3, connections = true }
-      assert(stats.settled, row.name .. " did not settle")
-      local last = text:match("(%d+/%d[%d.]*)%s*$")
-      if row.answers and not row.either then
-        assert.equal(row.status .. "/2", last, row.name)
-      end
-      -- curl sends a refused stream again on a new connection; the first one tells.
-      local seen = stats.connections[1]
-      local first = row.kept and 1 or 0
-      assert.equal(row.processed + first, #seen.processed, row.name)
-      assert.equal("h2", seen.alpn, row.name)
-      assert.equal(1 + first, seen.begun, row.name)
-      server:close()
-    end
-  end)
 
   -- Names ------------------------------------------------------------------------------
 

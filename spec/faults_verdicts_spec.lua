@@ -159,11 +159,8 @@ describe("every fault told honestly:", function()
 
   -- A row that needs a listener of its own says which; the others are played both ways.
   local function ways(row)
-    if bed_support.http == "2" and expected.not_by_libcurl(row) then return {} end
     if row.group == "proxy" then return { "tls", "plain" } end
-    if row.listen then return { row.listen.h2 and "h2" or row.group } end
-    -- What libcurl makes of HTTP/1.1 does not depend on what carries it.
-    if bed_support.http == "2" and not bed_support.long then return { "tls" } end
+    if row.listen then return { row.group } end
     return { "plain", "tls" }
   end
 
@@ -181,17 +178,6 @@ describe("every fault told honestly:", function()
 
   cases(faults.list, 0)
   cases(expected.more, 1)
-
-  it("keeps no connection on which libcurl speaks HTTP/1.1", function()
-    for _, way in ipairs { "plain", "tls" } do
-      local server = bed.servers[way]
-      server:script()
-      local client = bed:client(server.origin, { http_version = "2" })
-      for _ = 1, 3 do assert.equal("accepted", bed:send(client).outcome) end
-      client:close()
-      assert.equal(3, server:stats().accepted, way)
-    end
-  end)
 
   it("sends again once the pause of a throttled client is over", function()
     for _, case in ipairs(throttled) do
@@ -219,7 +205,7 @@ describe("every fault told honestly:", function()
     for _, row in ipairs(faults.list) do
       assert(expected.rows[row.name], "no verdict is written for " .. row.name)
     end
-    for _, name in ipairs { "rows", "over_tls", "by_libcurl", "hints", "pauses" } do
+    for _, name in ipairs { "rows", "over_tls", "hints", "pauses" } do
       for scenario in pairs(expected[name]) do
         assert(faults.named[scenario], "no scenario is called " .. scenario)
       end

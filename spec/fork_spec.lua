@@ -58,24 +58,22 @@ describe("a fork", function()
     return text
   end
 
-  for _, version in ipairs({ "1.1", "2" }) do
-    it("leaves the connections of HTTP/" .. version .. " to the parent", function()
-      local c = new { http_version = version }
-      assert(c:send({ to = TO }))
-      assert.equal("accepted accepted", in_child(function()
-        return assert(c:send({ to = TO })).outcome .. " " .. assert(c:send({ to = TO })).outcome
-      end))
-      assert(c:send({ to = TO }))
-      local by = {}
-      for _, m in ipairs(box:get("/_sandbox/messages").messages) do
-        by[m.connection] = (by[m.connection] or 0) + 1
-      end
-      local counts = {}
-      for _, n in pairs(by) do counts[#counts + 1] = n end
-      assert.same({ 2, 2 }, counts)
-      c:close()
-    end)
-  end
+  it("leaves the connections to the parent", function()
+    local c = new()
+    assert(c:send({ to = TO }))
+    assert.equal("accepted accepted", in_child(function()
+      return assert(c:send({ to = TO })).outcome .. " " .. assert(c:send({ to = TO })).outcome
+    end))
+    assert(c:send({ to = TO }))
+    local by = {}
+    for _, m in ipairs(box:get("/_sandbox/messages").messages) do
+      by[m.connection] = (by[m.connection] or 0) + 1
+    end
+    local counts = {}
+    for _, n in pairs(by) do counts[#counts + 1] = n end
+    assert.same({ 2, 2 }, counts)
+    c:close()
+  end)
 
   it("closes no descriptor that a daemon has put to another use", function()
     local c = new()

@@ -238,7 +238,7 @@ describe("every fault told honestly inside nginx:", function()
   end
 
   for group, list in pairs(rows) do
-    -- A row of these has its own listener, which is what it is; HTTP/2 is not spoken here.
+    -- A row of these has its own listener, which is what it is.
     local own = group == "tls" or group == "connect"
     if group ~= "h2" then
       it(group, function() play(list, own and { "plain" } or { "plain", "tls" }) end)

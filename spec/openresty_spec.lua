@@ -201,7 +201,6 @@ describe("inside nginx", function()
     end
     for _, row in ipairs {
       { { ca_file = certs["ca.pem"] }, "lua_ssl_trusted_certificate" },
-      { { http_version = "2" }, "http_version" },
       { { shared_dict = "sms" }, "`lua_shared_dict sms 48k;`" },
       { { shared_dict = "small", per_minute = 600 }, "`lua_shared_dict small 117k;`" },
     } do
@@ -332,7 +331,7 @@ describe("inside nginx", function()
     local server = openresty.start { origin = origin.origin, init = LISTEN, limit = "false",
       http = "lua_max_running_timers 1;" }
     server:run([[
-      require("koresms.later").LATE = 0.5
+      require("koresms.nginx.later").LATE = 0.5
       ngx.timer.at(0, function() ngx.sleep(0.5) end)
       ngx.sleep(0.1)
       assert(koresms.later({ to = "+911234567890", id = "first" }, { client = client }))

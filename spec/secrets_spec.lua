@@ -106,13 +106,13 @@ describe("secrets stay where they are:", function()
   it("whatever breaks on the way", function()
     -- Those that stall take long, and end alike.
     local stalls = { accept_never_read = true, processed_stall = true, tls_hello_stall = true,
-      connect_hangs = true, h2_body_stall = true }
+      connect_hangs = true }
     for _, row in ipairs(faults.list) do
       if row.group ~= "proxy" and not row.sweep
           and (not row.stalls or stalls[row.name] or bed_support.long) then
         local over = row.listen and bed.bench:listen_for(row) or bed.servers.plain
         if not row.listen then over:script({}, faults.script(row)) end
-        send(over.origin, row.name, { http_version = row.group == "h2" and "2" or nil,
+        send(over.origin, row.name, {
           client_cert = bed.certs[row.client_cert], client_key = bed.certs[row.client_key] },
           { timeout = (row.stalls and 1 or 3) * bed_support.STALL, retries = 0 })
         if row.listen then over:close() end
@@ -275,14 +275,14 @@ describe("secrets stay where they are:", function()
       marks.look("a token", token)
     end
     bed.servers.plain:script()
-    local engine = curl.engine { url = bed.servers.plain.origin .. "/", cap = 1, max_idle = 1 }
+    local engine = curl.engine { url = bed.servers.plain.origin .. "/", head = "x", reply_max = 1, max_idle = 1 }
     marks.walk("an engine", engine)
     local client = bed:client(bed.servers.plain.origin,
       { algorithm = "RS256", private_key_file = file("good.pem", key), client_secret = "none" })
     marks.walk("a client with a key", client)
     assert.equal("accepted", bed:send(client).outcome)
     -- All that a client holds, its transport and pacer among them.
-    for name, one in pairs { transport = client.own(), pacer = client.pacer, settings = client.settings } do
+    for name, one in pairs(require("koresms.client").session(client)) do
       marks.look(name, tostring(one))
       marks.walk(name, one, { from = true })
     end
@@ -316,22 +316,20 @@ describe("secrets stay where they are:", function()
   end)
 
   it("in what a process writes by itself", function()
-    for _, version in ipairs { "1.1", "2" } do
-      local server = bed.bench:listen { h2 = version == "2" or nil, tls = version ~= "2" and {} or nil }
-      local out = child.run(([[
-        local koresms = require "koresms"
-        local client = assert(koresms.new { host = %q, bot_id = "st-1", client_id = "cs-1",
-          client_secret = %q, ca_file = %q, http_version = %q, per_minute = false })
-        for _ = 1, 3 do
-          local result = assert(client:send { to = %q, from = %q })
-          io.write(result.outcome, " ")
-        end
-        print(client)
-        client:close() ]]):format(server.origin, marks.secret, bed.certs["ca.pem"], version,
-          marks.to, marks.from), "CURL_VERBOSE=1 CURL_DEBUG=1 SSLKEYLOGFILE=" .. work .. "/keys")
-      marks.look("HTTP/" .. version, out)
-      assert.equal(("accepted accepted accepted koresms.client (%s, bot st-1)\n"):format(server.origin), out)
-      server:close()
-    end
+    local server = bed.bench:listen { tls = {} }
+    local out = child.run(([[
+      local koresms = require "koresms"
+      local client = assert(koresms.new { host = %q, bot_id = "st-1", client_id = "cs-1",
+        client_secret = %q, ca_file = %q, per_minute = false })
+      for _ = 1, 3 do
+        local result = assert(client:send { to = %q, from = %q })
+        io.write(result.outcome, " ")
+      end
+      print(client)
+      client:close() ]]):format(server.origin, marks.secret, bed.certs["ca.pem"],
+        marks.to, marks.from), "CURL_VERBOSE=1 CURL_DEBUG=1 SSLKEYLOGFILE=" .. work .. "/keys")
+    marks.look("three sends", out)
+    assert.equal(("accepted accepted accepted koresms.client (%s, bot st-1)\n"):format(server.origin), out)
+    server:close()
   end)
 end)

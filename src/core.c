@@ -5,10 +5,11 @@
 */
 #define _POSIX_C_SOURCE 200809L
 
+#include <poll.h>
 #include <time.h>
 
+#include "clock.h"
 #include "fork.h"
-#include "http1.h"
 #include "koresms.h"
 
 static int push_clock(lua_State *L, clockid_t id)
@@ -21,13 +22,14 @@ static int push_clock(lua_State *L, clockid_t id)
 }
 
 /***
-Seconds on a clock that is never set back: for deadlines and pacing.
+Seconds on a clock that is never set back, for deadlines and pacing; where the system has such a
+clock, it goes on while the machine is suspended.
 @function clock
 @treturn number seconds since some fixed moment
 */
 static int l_clock(lua_State *L)
 {
-    return push_clock(L, CLOCK_MONOTONIC);
+    return push_clock(L, KSMS_CLOCK);
 }
 
 /***
@@ -38,6 +40,18 @@ Seconds on the wall clock: for claims and HTTP dates.
 static int l_time(lua_State *L)
 {
     return push_clock(L, CLOCK_REALTIME);
+}
+
+/***
+Waits without using the CPU. A signal ends it early.
+@function sleep
+@tparam number seconds
+*/
+static int l_sleep(lua_State *L)
+{
+    double ms = luaL_checknumber(L, 1) * 1000;
+    (void)poll(NULL, 0, ms < 0 ? 0 : ms > 1e9 ? 1000000000 : (int)ms);
+    return 0;
 }
 
 /***
@@ -66,6 +80,8 @@ KSMS_EXPORT int luaopen_koresms_core(lua_State *L)
     lua_setfield(L, -2, "clock");
     lua_pushcfunction(L, l_time);
     lua_setfield(L, -2, "time");
+    lua_pushcfunction(L, l_sleep);
+    lua_setfield(L, -2, "sleep");
     lua_pushcfunction(L, l_forks);
     lua_setfield(L, -2, "forks");
     ksms_open_e164(L);

@@ -7,9 +7,8 @@
 */
 #include <string.h>
 
+#include "chars.h"
 #include "koresms.h"
-
-#define is_digit(c)     ((c) >= '0' && (c) <= '9')
 
 /* What a byte that is no digit probably was. */
 static const char *strange_byte(unsigned char c)
@@ -20,7 +19,7 @@ static const char *strange_byte(unsigned char c)
         return "a blank or line end; write the digits without any";
     if (c == '-' || c == '.' || c == '(' || c == ')' || c == '/')
         return "punctuation; write the digits without any";
-    if ((c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z'))
+    if (ksms_is_alpha((char)c))
         return "a letter; only digits may follow the '+'";
     if (c == '+')
         return "a second '+'; only digits may follow the first";
@@ -34,7 +33,7 @@ static const char *no_plus(const char *s, size_t n)
 {
     size_t i, digits = 0;
     for (i = 0; i < n; i++)
-        digits += (size_t)is_digit(s[i]);
+        digits += (size_t)ksms_is_digit(s[i]);
     if (n >= 4 && memcmp(s, "tel:", 4) == 0)
         return "the prefix 'tel:'; write '+' and the digits alone";
     if (n >= 3 && memcmp(s, "011", 3) == 0)
@@ -43,7 +42,7 @@ static const char *no_plus(const char *s, size_t n)
         return "the dialling prefix '00'; write '+' in its place";
     if (digits == n && n <= 6)
         return "no '+': this looks like a short code, which is no E.164 number";
-    if (is_digit(s[0]))
+    if (ksms_is_digit(s[0]))
         return "no '+': begin with '+' and the country code";
     return strange_byte((unsigned char)s[0]);
 }
@@ -59,7 +58,7 @@ const char *ksms_e164_fault(const char *s, size_t n, size_t *at)
         return no_plus(s, n);
     for (i = 1; i < n; i++) {
         *at = i + 1;
-        if (!is_digit(s[i]))
+        if (!ksms_is_digit(s[i]))
             return strange_byte((unsigned char)s[i]);
         if (i == 1 && s[i] == '0')
             return "a leading zero; no country code begins with 0";
@@ -98,8 +97,7 @@ static int l_e164(lua_State *L)
     if (at == 0)
         lua_pushfstring(L, "not an E.164 number: %s", fault);
     else
-        lua_pushfstring(L, "not an E.164 number: at byte %d: %s", (int)at,
-                        fault);
+        lua_pushfstring(L, "not an E.164 number: at byte %d: %s", (int)at, fault);
     return ksms_fail(L, "invalid_number");
 }
 

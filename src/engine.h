@@ -1,8 +1,7 @@
 /*
-** engine.h - what the files of koresms.curl share: one request and its answer
-** (slot), and the two ways to carry it. Over HTTP/1.1 we speak ourselves, over
-** connections that libcurl makes (wire.c); over HTTP/2 libcurl speaks
-** (transfer.c).
+** engine.h - what the files of koresms.curl share. libcurl resolves names, connects, tunnels
+** through proxies and secures (connection.c); over such a connection one request at a time is
+** written and its reply is read by us (wire.c); engine.c shows both to Lua.
 */
 #ifndef ksms_engine_h
 #define ksms_engine_h
@@ -21,21 +20,63 @@
 #include "koresms.h"
 #include "reader.h"
 
-#define KSMS_CURL_GE(a, b) \
-    (LIBCURL_VERSION_NUM >= ((7 << 16) + ((a) << 8) + (b)))
+/* May be given on the command line, to compile what an older libcurl needs. */
+#ifndef KSMS_CURL_VERSION
+#define KSMS_CURL_VERSION LIBCURL_VERSION_NUM
+#endif
+
+#define KSMS_CURL_GE(a, b) (KSMS_CURL_VERSION >= ((7 << 16) + ((a) << 8) + (b)))
 
 /* Before 7.68 libcurl may close a connection that only we use (curl #4369). */
 #if !KSMS_CURL_GE(68, 0)
 #error "koresms needs libcurl 7.68 or newer"
 #endif
 
-#define KSMS_REQUEST_MAX    128         /* the JSON body of one message */
-
 #if defined(__GNUC__) && __GNUC__ >= 4
 #pragma GCC visibility push(hidden)
 #endif
 
-enum ksms_state { KSMS_FREE, KSMS_FLYING, KSMS_ENDED };
+typedef struct ksms_engine ksms_engine;
+typedef struct ksms_connection ksms_connection;
+
+/* The name of the class of requests. */
+#define KSMS_REQUEST "koresms.request"
+
+enum ksms_state { KSMS_UNUSED, KSMS_IN_FLIGHT, KSMS_FINISHED };
+
+/*
+** A request and its reply. It belongs to one userdata, and its answer to whoever holds that:
+** nobody else can get it, and where nobody holds it any more, it goes with the collector.
+*/
+typedef struct ksms_request {
+    enum ksms_state state;
+    ksms_connection *connection; /* that carries it; NULL unless it is in flight */
+    int starts;                  /* 1 from before its first byte leaves, else 0 */
+    int reused;                  /* had its connection carried another one before? */
+    size_t sent;                 /* bytes that left */
+    double deadline;             /* on the clock of clock.h, as all times */
+    long connect_timeout;        /* ms */
+    const char *failure;         /* NULL for a reply, else what failed, static text */
+    const char *text;            /* why, static text; NULL: see 'error' */
+    CURLcode code;               /* libcurl's, where it could not connect */
+    ksms_buffer out;             /* the bytes of the request */
+    ksms_reader reader;          /* head and body of the reply */
+    char error[CURL_ERROR_SIZE];
+} ksms_request;
+
+enum ksms_connection_state { KSMS_CONNECTING, KSMS_BUSY, KSMS_IDLE };
+
+struct ksms_connection {
+    ksms_engine *engine;
+    CURL *easy; /* owns the connection */
+    curl_socket_t fd;
+    enum ksms_connection_state state;
+    int number;            /* in the engine's array */
+    ksms_request *request; /* NULL where it is idle */
+    ksms_connection *next; /* on the stack of idle ones */
+    double idle_since;
+    char error[CURL_ERROR_SIZE];
+};
 
 /* A descriptor, and what tells whether it still stands for the same socket. */
 typedef struct ksms_socket {
@@ -43,119 +84,82 @@ typedef struct ksms_socket {
     ino_t inode;
 } ksms_socket;
 
-typedef struct engine engine;
-typedef struct ksms_link ksms_link;
-
-/* One request and its answer. A slot is never moved: libcurl holds its address. */
-typedef struct slot {
-    engine *owner;
-    struct slot *next;          /* in the list of free or of ended slots */
-    int number;                 /* what Lua calls the ticket */
-    enum ksms_state state;
-    int starts;                 /* times request bytes began to leave */
-    CURLcode code;              /* how it ended */
-    const char *fault;          /* why the reply was refused, static text */
-    const char *lost;           /* why there is no answer, where libcurl is silent */
-    const char *phase;          /* how far a failure got before the first start */
-    double begun;               /* on the monotonic clock, like all times */
-    double deadline;
-    long connect_timeout;       /* ms */
-    ksms_reader reader;         /* head and body of the reply */
-    ksms_buffer out;            /* what holds the token: wiped when it is freed */
-    char error[CURL_ERROR_SIZE];
-    /* wire.c */
-    ksms_link *link;
-    size_t sent;
-    /* transfer.c */
-    CURL *easy;
-    long timeout_set, connect_set, length_set;      /* as set on 'easy' */
-    int fresh_set;
-    char request[KSMS_REQUEST_MAX];
-    size_t request_len, request_read;
-    struct curl_slist auth;     /* first of the header list */
-} slot;
-
-/* A way to carry requests. */
-typedef struct ksms_way {
-    /* Copies what is to be sent into a slot; 0 where there is no memory. */
-    int (*fill)(slot *s, const char *token, size_t token_len,
-                const char *body, size_t body_len);
-    /* Puts a filled slot into the air; NULL, or what went wrong. */
-    const char *(*launch)(slot *s);
-    /* Takes a flying slot out of the air. */
-    void (*ground)(slot *s);
-    /* Moves all on; waits up to 'ms' where none has ended. */
-    void (*move)(engine *e, double ms);
-    /* Gives a flying slot more time, in ms; its deadline is set already. */
-    void (*extend)(slot *s, long ms);
-    /* Forgets, in a forked child, what is the parent's. */
-    void (*forget)(engine *e);
-    /* Frees what the slots and the engine hold for it. */
-    void (*shut)(engine *e);
-} ksms_way;
-
-extern const ksms_way ksms_wire;
-extern const ksms_way ksms_transfer;
-
-struct engine {
-    const ksms_way *way;
-    CURLM *multi;               /* made at the first use in each process */
-    unsigned forks;             /* of the process that made it */
-    slot **slots;
-    int count, room;
-    slot *free, *ended, *ended_last;
-    int flying;
-    double left;                /* when the last step ended; 0 before it */
-    ksms_socket *sockets;       /* the open ones: a child closes its own */
-    int sockets_count, sockets_room;
-    size_t cap;
-    double max_idle;
-    CURLU *url;                 /* parsed once */
+struct ksms_engine {
+    int open;       /* 0 in a zeroed or closed one */
+    CURLM *multi;   /* made at the first use in each process */
+    unsigned forks; /* of the process that made it */
+    CURLU *url;     /* parsed once */
     char *proxy, *ca_file, *client_cert, *client_key;
-    /* wire.c */
-    ksms_link **links;
-    int links_count, links_room;
-    ksms_link *idle;            /* stack: the one used last is the next */
-    double looked;              /* when old ones were looked for among them */
-    int connecting;
-    struct curl_waitfd *polled;
-    ksms_link **polled_links;
-    int polled_room, polled_links_room;
-    ksms_buffer head;           /* of each request, up to its token */
-    int direct;                 /* the sockets carry our bytes as they are */
-    /* transfer.c */
-    struct curl_slist fields[2];        /* rest of every header list */
-    int tainted;                /* a kept connection has failed a request */
+    ksms_buffer head; /* of every request */
+    int direct;       /* the sockets carry our bytes as they are */
+    size_t reply_max;
+    double max_idle;
+    ksms_connection **connections;
+    int count, room;
+    int connecting;         /* how many of them */
+    ksms_connection *idle;  /* a stack: the one used last is the next */
+    double last_sweep;      /* when old ones were looked for among them */
+    unsigned long finished; /* requests, ever */
+    ksms_socket *sockets;   /* the open ones, for a child to close */
+    int sockets_count, sockets_room;
+    struct pollfd *polled; /* of a step, in two forms */
+    struct curl_waitfd *waited;
+    ksms_connection **ready;
+    int polled_room, waited_room, ready_room;
 };
-
-double ksms_monotonic(void);
-
-/* Makes room for 'need' elements of 'size'; 0 where there is no memory. */
-int ksms_grow(void **array, int *room, int need, size_t size);
-
-/* A free slot, or NULL where there is no memory. */
-slot *ksms_new_slot(engine *e);
-
-void ksms_free_slot(slot *s);
-
-/* A flying slot has ended; it waits to be taken. */
-void ksms_finish(slot *s, CURLcode code);
-
-/* A multi handle, or NULL. */
-CURLM *ksms_new_multi(void);
-
-/* Sets what every connection has in common: TLS, proxy, sockets, limits. */
-CURLcode ksms_connection(CURL *easy, engine *e, char *error);
-
-/* Closes, in a forked child, what is open of the parent's sockets: a daemon may have
-   closed all descriptors before, and have given their numbers to files of its own. */
-void ksms_close_sockets(engine *e);
-
-/* How far a failed connection had come: "resolve", "connect", "proxy", "tls". */
-const char *ksms_phase(const engine *e, CURL *easy);
 
 /* Milliseconds until 'when', as libcurl takes them: at least 1. */
 long ksms_ms_until(double when);
+
+/* ---- engine.c ---- */
+
+/* Leaves a parent's connections alone, where this process was forked off since they were made. */
+void ksms_leave_parent(ksms_engine *e);
+
+/* Ends a request that loses its connection to something else than the network; that is the
+   caller's to close. */
+void ksms_abandon(ksms_request *r, const char *text);
+
+/* ---- request_lua.c ---- */
+
+/* Registers the class, and its functions into the module table on top of the stack. */
+void ksms_open_request_class(lua_State *L);
+
+/* ---- connection.c ---- */
+
+/* A connection that connects for a request, or NULL: the request has failed then, or there was
+   no memory (its state tells). */
+ksms_connection *ksms_connect(ksms_engine *e, ksms_request *r);
+
+/* Moves on what connects; hands what has connected to wire.c. */
+void ksms_advance_connects(ksms_engine *e);
+
+/* An idle connection that may be used again, or NULL. */
+ksms_connection *ksms_take_idle(ksms_engine *e);
+
+/* Keeps a connection for another request. */
+void ksms_keep_idle(ksms_connection *c);
+
+/* Closes and frees a connection that carries nothing (any more). */
+void ksms_close_connection(ksms_connection *c);
+
+/* In a forked child: forgets the parent's connections, and closes what is open of its sockets. A
+   daemon may have closed all descriptors before, and given their numbers to files of its own. */
+void ksms_detach_connections(ksms_engine *e);
+
+/* ---- wire.c ---- */
+
+/* Begins a filled request, on an idle connection or on a new one; 0 where there is no memory. */
+int ksms_begin(ksms_engine *e, ksms_request *r);
+
+/* A new connection is ready for its request. */
+void ksms_connected(ksms_connection *c);
+
+/* Ends a request in flight without a reply, and its connection with it. */
+void ksms_fail_request(ksms_request *r, const char *failure, const char *text);
+
+/* Moves every request on; waits up to 'ms' where none has finished. */
+void ksms_step(ksms_engine *e, double ms);
 
 #if defined(__GNUC__) && __GNUC__ >= 4
 #pragma GCC visibility pop

@@ -1,27 +1,22 @@
 /*
-** fork.h - how often this process was forked since it loaded the module.
-** A child must not use its parent's connections or random bytes; asking the
-** system who we are for each message would cost a call each time.
+** fork.h - how often this process was forked since it loaded the module. A child must use
+** neither its parent's connections nor its random bytes; to ask the system who we are for each
+** message would cost a call each time.
 */
 #ifndef ksms_fork_h
 #define ksms_fork_h
 
-#include <pthread.h>
+#if defined(__GNUC__) && __GNUC__ >= 4
+#pragma GCC visibility push(hidden)
+#endif
 
-static unsigned ksms_forks;
-
-static void ksms_count_fork(void)
-{
-    ksms_forks++;
-}
+extern unsigned ksms_forks;
 
 /* Call it when the module is opened; 0 where the system refuses. */
-static inline int ksms_watch_forks(void)
-{
-    static int watching;
-    if (!watching)
-        watching = pthread_atfork(NULL, NULL, ksms_count_fork) == 0;
-    return watching;
-}
+int ksms_watch_forks(void);
+
+#if defined(__GNUC__) && __GNUC__ >= 4
+#pragma GCC visibility pop
+#endif
 
 #endif

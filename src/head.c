@@ -6,28 +6,22 @@
 */
 #include "head.h"
 
+#include <stdint.h>
 #include <string.h>
+
+#include "chars.h"
 
 enum { START, FIELDS, TRAILERS, END };
 
 /* 2^53 - 1: every length up to here is exact as a double. */
 #define LENGTH_MAX 9007199254740991.0
 
-static int is_digit(char c)
+/* A character of a field's name (RFC 9110, 5.6.2): a bit each. */
+static int is_name(char c)
 {
-    return c >= '0' && c <= '9';
-}
-
-/* No locale: the bytes of a protocol are ASCII wherever the program runs. */
-static char lower(char c)
-{
-    return (char)(c >= 'A' && c <= 'Z' ? c + ('a' - 'A') : c);
-}
-
-static int is_token(char c)
-{
-    return is_digit(c) || (lower(c) >= 'a' && lower(c) <= 'z') ||
-           (c != '\0' && strchr("!#$%&'*+-.^_`|~", c) != NULL);
+    static const uint32_t names[4] = {0, 0x03FF6CFA, 0xC7FFFFFE, 0x57FFFFFF};
+    unsigned char u = (unsigned char)c;
+    return u < 128 && (names[u >> 5] >> (u & 31) & 1) != 0;
 }
 
 /* `word` is lower case. */
@@ -37,7 +31,7 @@ static int equals(const char *s, size_t n, const char *word)
     if (n != strlen(word))
         return 0;
     for (i = 0; i < n; i++) {
-        if (lower(s[i]) != word[i])
+        if (ksms_lower(s[i]) != word[i])
             return 0;
     }
     return 1;
@@ -86,51 +80,45 @@ static const char *check_bytes(const char *line, size_t n)
     return NULL;
 }
 
-/* The form of a field line; `name_length` becomes the offset of its colon. */
-static const char *check_field(const char *line, size_t n, size_t *name_length)
+/* What is wrong with a line whose name ends at `i` without a colon. */
+static const char *field_fault(const char *line, size_t n, size_t i)
 {
     const char *refusal = check_bytes(line, n);
-    size_t i = 0;
     if (refusal)
         return refusal;
     if (n > 0 && (line[0] == ' ' || line[0] == '\t'))
         return "folded header line";
-    while (i < n && is_token(line[i]))
-        i++;
     if (i == n)
         return "header line without a colon";
     if (line[i] == ' ' || line[i] == '\t')
         return "blank in or after a header name";
-    if (line[i] != ':')
-        return "bad character in a header name";
-    if (i == 0)
-        return "empty header name";
+    return line[i] == ':' ? "empty header name" : "bad character in a header name";
+}
+
+/* The form of a field line; `name_length` becomes the offset of its colon. */
+static const char *check_field(const char *line, size_t n, size_t *name_length)
+{
+    size_t i = 0;
+    while (i < n && is_name(line[i]))
+        i++;
+    if (i == 0 || i == n || line[i] != ':')
+        return field_fault(line, n, i);
     *name_length = i;
-    return NULL;
+    return check_bytes(line + i, n - i);
 }
 
 static const char *read_status(ksms_head *h, const char *line, size_t n)
 {
     const char *refusal = check_bytes(line, n);
-    size_t at;
     if (refusal)
         return refusal;
-    if (n >= 9 && memcmp(line, "HTTP/1.", 7) == 0 && is_digit(line[7])) {
-        h->minor = line[7] - '0';
-        at = 8;
-    } else if (n >= 7 && memcmp(line, "HTTP/2", 6) == 0) {
-        h->is_h2 = 1;
-        h->minor = 2;
-        at = 6;
-    } else {
+    if (n < 9 || memcmp(line, "HTTP/1.", 7) != 0 || !ksms_is_digit(line[7]))
         return "not an HTTP status line";
-    }
-    if (n < at + 4 || line[at] != ' ' || !is_digit(line[at + 1]) ||
-        !is_digit(line[at + 2]) || !is_digit(line[at + 3]) ||
-        (n > at + 4 && line[at + 4] != ' '))
+    if (n < 12 || line[8] != ' ' || !ksms_is_digit(line[9]) || !ksms_is_digit(line[10])
+        || !ksms_is_digit(line[11]) || (n > 12 && line[12] != ' '))
         return "malformed HTTP status line";
-    h->status = (line[at + 1] - '0') * 100 + (line[at + 2] - '0') * 10 +
-                (line[at + 3] - '0');
+    h->minor = line[7] - '0';
+    h->status = (line[9] - '0') * 100 + (line[10] - '0') * 10 + (line[11] - '0');
     if (h->status < 100 || h->status > 599)
         return "HTTP status out of range";
     if (h->status == 101)
@@ -151,7 +139,7 @@ static const char *read_length(ksms_head *h, const char *value, size_t n)
     if (n == 0)
         return "empty Content-Length";
     for (i = 0; i < n; i++) {
-        if (!is_digit(value[i]))
+        if (!ksms_is_digit(value[i]))
             return "Content-Length is not a number";
         length = length * 10 + (value[i] - '0');
         if (length > LENGTH_MAX)
@@ -163,8 +151,6 @@ static const char *read_length(ksms_head *h, const char *value, size_t n)
 
 static const char *read_coding(ksms_head *h, const char *value, size_t n)
 {
-    if (h->is_h2)
-        return "Transfer-Encoding in an HTTP/2 reply";
     if (h->minor == 0)
         return "Transfer-Encoding in an HTTP/1.0 reply";
     if (h->chunked)
@@ -195,12 +181,12 @@ static const char *read_connection(ksms_head *h, const char *value, size_t n)
     return NULL;
 }
 
-/* The first one counts. A text that does not fit is left out: cut, it would lie. */
-static void keep(char *slot, size_t size, const char *value, size_t n)
+/* The first one counts. A text that does not fit is left out: a truncated value would be wrong. */
+static void keep(char *to, size_t size, const char *value, size_t n)
 {
-    if (slot[0] == '\0' && n < size) {
-        memcpy(slot, value, n);
-        slot[n] = '\0';
+    if (to[0] == '\0' && n < size) {
+        memcpy(to, value, n);
+        to[n] = '\0';
     }
 }
 
@@ -260,7 +246,7 @@ static const char *end_of_head(ksms_head *h)
         h->state = START; /* the fields go when the next status line comes */
         return NULL;
     }
-    if (!h->is_h2 && h->minor == 0 && !h->keep_alive)
+    if (h->minor == 0 && !h->keep_alive)
         h->close = 1;
     h->done = 1;
     h->state = TRAILERS;
@@ -275,14 +261,9 @@ void ksms_head_reset(ksms_head *h)
     start(h);
 }
 
-const char *ksms_head_trailer(const char *line, size_t n)
-{
-    size_t name_length = 0;
-    return check_field(line, strip(line, n), &name_length);
-}
-
 const char *ksms_head_line(ksms_head *h, const char *line, size_t n)
 {
+    size_t name_length = 0;
     int lone;
     if (h->bytes > KSMS_HEAD_MAX || n > KSMS_HEAD_MAX - h->bytes)
         return "header too large";
@@ -295,9 +276,7 @@ const char *ksms_head_line(ksms_head *h, const char *line, size_t n)
         h->close = lone;
         h->state = FIELDS;
         return read_status(h, line, n);
-    case FIELDS:
-        h->close |= lone;
-        return n == 0 ? end_of_head(h) : read_field(h, line, n);
+    case FIELDS: h->close |= lone; return n == 0 ? end_of_head(h) : read_field(h, line, n);
     case TRAILERS:
         if (n == 0) {
             h->state = END;
@@ -305,9 +284,8 @@ const char *ksms_head_line(ksms_head *h, const char *line, size_t n)
         }
         if (n >= 5 && memcmp(line, "HTTP/", 5) == 0)
             return "second reply that was not asked for";
-        return ksms_head_trailer(line, n);
-    default:
-        return "header line after the end of the reply";
+        return check_field(line, n, &name_length);
+    default: return "header line after the end of the reply";
     }
 }
 

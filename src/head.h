@@ -1,9 +1,8 @@
 /*
 ** head.h - the strict judge of one reply's head.
 **
-** Takes the lines of a reply one by one, from libcurl's header callback or from the
-** reader in http1.c, and keeps the little that koresms has to know. What two parties
-** could read in two ways is refused. No Lua, no allocation, no input or output.
+** Takes the lines of a reply one by one from the reader, and keeps the little that koresms has
+** to know. What two parties could read in two ways is refused. No Lua, no allocation, no input or output.
 */
 #ifndef ksms_head_h
 #define ksms_head_h
@@ -17,8 +16,7 @@
 
 typedef struct ksms_head {
     int status;           /* 0 until a status line was read */
-    int minor;            /* of HTTP/1.minor; 2 for the line libcurl makes for HTTP/2 */
-    int is_h2;
+    int minor;            /* of HTTP/1.minor */
     int done;             /* the final head is complete; what follows are trailers */
     int chunked;          /* Transfer-Encoding: chunked, alone */
     int close;            /* Connection: close, HTTP/1.0 without keep-alive, or LF alone */
@@ -26,8 +24,8 @@ typedef struct ksms_head {
     size_t bytes;         /* of all lines given so far */
     char retry_after[64]; /* text, "" where there is none (or it is longer than this) */
     char date[64];
-    int state;            /* private to head.c */
-    int keep_alive;       /* private to head.c */
+    int state;      /* private to head.c */
+    int keep_alive; /* private to head.c */
 } ksms_head;
 
 #if defined(__GNUC__) && __GNUC__ >= 4
@@ -43,9 +41,6 @@ void ksms_head_reset(ksms_head *h);
 ** by their form and otherwise ignored. After a refusal the head is of no more use.
 */
 const char *ksms_head_line(ksms_head *h, const char *line, size_t n);
-
-/* Judges the form of one trailer line, for callers that count and end trailers alone. */
-const char *ksms_head_trailer(const char *line, size_t n);
 
 /* True where the reply has no body whatever its fields say: 1xx, 204, 304. */
 int ksms_head_bodyless(const ksms_head *h);

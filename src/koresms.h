@@ -10,20 +10,20 @@
 
 #include "compat.h"
 
-#define KSMS_VERSION    "0.1.0"
+#define KSMS_VERSION "0.1.0"
 
 #if defined(__GNUC__) && __GNUC__ >= 4
-#define KSMS_EXPORT     __attribute__((visibility("default")))
+#define KSMS_EXPORT __attribute__((visibility("default")))
 #pragma GCC visibility push(hidden)
 #else
 #define KSMS_EXPORT
 #endif
 
 /* A number of E.164 as text: '+' and at most 15 digits. */
-#define KSMS_E164_MAX   16
+#define KSMS_E164_MAX 16
 
 /* Longest value that is taken for an origin, an id or a file's name. */
-#define KSMS_NAME_MAX   255
+#define KSMS_NAME_MAX 255
 
 /*
 ** NULL where the 'n' bytes at 's' are an E.164 number, else a static text
@@ -35,8 +35,16 @@ const char *ksms_e164_fault(const char *s, size_t n, size_t *at);
 /* Each registers its functions into the module table on top of the stack. */
 void ksms_open_e164(lua_State *L);
 void ksms_open_jwt(lua_State *L);
+void ksms_open_reader(lua_State *L);
 void ksms_open_request(lua_State *L);
 void ksms_open_signal(lua_State *L);
+
+/* As Lua itself raises it. */
+static inline int ksms_no_memory(lua_State *L)
+{
+    lua_pushliteral(L, "not enough memory");
+    return lua_error(L);
+}
 
 /* A returned failure: leaves nil, text (already on top) and code. */
 static inline int ksms_fail(lua_State *L, const char *code)

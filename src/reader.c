@@ -6,20 +6,17 @@
 ** bytes alone, never on where they were cut. It sees no socket; heads are judged by
 ** head.c. Both transports read with it.
 */
-#include <stdlib.h>
 #include <string.h>
 
 #include "reader.h"
 
-#define CHUNK_LINE_MAX 4096u
+#define CHUNK_LINE_MAX   4096u
 #define CHUNK_DIGITS_MAX 15u
 
 void ksms_reader_release(ksms_reader *r)
 {
-    free(r->line.bytes);
-    free(r->body.bytes);
-    memset(&r->line, 0, sizeof r->line);
-    memset(&r->body, 0, sizeof r->body);
+    ksms_buffer_free(&r->line);
+    ksms_buffer_free(&r->body);
 }
 
 static void fail(ksms_reader *r, int state, const char *text)
@@ -33,35 +30,6 @@ static void fail(ksms_reader *r, int state, const char *text)
 static void refuse(ksms_reader *r, const char *text)
 {
     fail(r, KSMS_REFUSED, text);
-}
-
-void ksms_wipe(ksms_buffer *b)
-{
-    volatile char *p = b->bytes;
-    size_t n = b->size;
-    while (n-- > 0)
-        *p++ = 0;
-    free(b->bytes);
-    memset(b, 0, sizeof *b);
-}
-
-int ksms_buffer_add(ksms_buffer *b, const char *s, size_t n)
-{
-    if (n > b->size - b->n) {
-        ksms_buffer grown = {NULL, b->n, b->size ? b->size * 2 : 512};
-        while (grown.size < b->n + n)
-            grown.size *= 2;
-        grown.bytes = (char *)malloc(grown.size);
-        if (grown.bytes == NULL)
-            return 0;
-        if (b->n > 0)
-            memcpy(grown.bytes, b->bytes, b->n);
-        ksms_wipe(b);
-        *b = grown;
-    }
-    memcpy(b->bytes + b->n, s, n);
-    b->n += n;
-    return 1;
 }
 
 static void finish(ksms_reader *r)
@@ -104,8 +72,6 @@ static void head_line(ksms_reader *r, const char *line, size_t n)
     const char *text = ksms_head_line(&r->head, line, n);
     if (text != NULL)
         refuse(r, text);
-    else if (r->head.is_h2)
-        refuse(r, "HTTP/2 status line on an HTTP/1.1 connection");
     else if (r->state == KSMS_TRAILERS && is_empty(line))
         finish(r);
     else if (r->state == KSMS_FIELDS && is_empty(line) && r->head.done)
@@ -206,7 +172,7 @@ static const char *wrong_start(const ksms_reader *r, const char *s, size_t n)
     for (i = 0; i < n && at + i < length; i++) {
         if (s[i] != start[at + i])
             return r->state == KSMS_STATUS ? "not an HTTP status line"
-                                      : "chunk longer than its size";
+                                           : "chunk longer than its size";
     }
     return NULL;
 }

@@ -6,6 +6,7 @@
 
 #include <stddef.h>
 
+#include "buffer.h"
 #include "head.h"
 
 #if defined(__GNUC__) && __GNUC__ >= 4
@@ -26,12 +27,6 @@ enum {
     KSMS_LOST,
     KSMS_REFUSED
 };
-
-typedef struct ksms_buffer {
-    char *bytes;
-    size_t n;
-    size_t size;
-} ksms_buffer;
 
 typedef struct ksms_reader {
     ksms_head head;
@@ -55,13 +50,6 @@ void ksms_reader_end(ksms_reader *r);
 
 /* Gives the buffers back; works on a zeroed reader and twice. */
 void ksms_reader_release(ksms_reader *r);
-
-/* Wipes and frees a buffer; works on a zeroed one. */
-void ksms_wipe(ksms_buffer *b);
-
-/* Appends bytes; 0 where there is no memory. Callers bound what they add. A buffer may hold
-   a token: one that has become too small is wiped. */
-int ksms_buffer_add(ksms_buffer *b, const char *s, size_t n);
 
 #if defined(__GNUC__) && __GNUC__ >= 4
 #pragma GCC visibility pop

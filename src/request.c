@@ -1,25 +1,31 @@
 /*
-** request.c - from configuration and numbers to the parts of one POST:
-** origin, path, body, and for transports without an HTTP library the bytes.
-** Nothing here is cleaned up or escaped into shape where it could be refused:
-** a blank, CR, LF or NUL in a URL or header is an injection or a slip.
+** request.c - from configuration and numbers to the bytes of one POST: origin, path, head, body.
+** Nothing here is cleaned up or escaped into shape where it could be refused: a blank, CR, LF or
+** NUL in a URL or header is an injection or a slip.
 */
 #include <string.h>
 
+#include "chars.h"
 #include "koresms.h"
-#include "request.h"
+#include "post.h"
 
-#define is_alpha(c)     (((c) | 32) >= 'a' && ((c) | 32) <= 'z')
-#define is_digit(c)     ((c) >= '0' && (c) <= '9')
-#define is_hex(c)       (is_digit(c) || (((c) | 32) >= 'a' && ((c) | 32) <= 'f'))
+/* The header fields that are the same in every request. Without Accept-Encoding any coding would
+   be acceptable (RFC 9110, 12.5.3), and no reply is uncompressed here. */
+#define FIELDS \
+    "Content-Type: application/json\r\n" \
+    "Accept: application/json\r\n" \
+    "Accept-Encoding: identity\r\n" \
+    "User-Agent: koresms/" KSMS_VERSION "\r\n"
 
 /* Labels of a DNS name; '_' stands in names that people use. */
-#define is_host(c)      (is_alpha(c) || is_digit(c) || (c) == '-' \
-                         || (c) == '.' || (c) == '_')
+static int is_host(char c)
+{
+    return ksms_is_alpha(c) || ksms_is_digit(c) || c == '-' || c == '.' || c == '_';
+}
 
 typedef struct origin {
     const char *scheme;
-    const char *host;           /* without brackets */
+    const char *host; /* without brackets */
     size_t host_len;
     int ipv6;
     long port;
@@ -30,10 +36,7 @@ static int skip(const char **s, const char *end, const char *prefix)
 {
     const char *p = *s;
     for (; *prefix != '\0'; p++, prefix++) {
-        char c = p < end ? *p : '\0';
-        if (c >= 'A' && c <= 'Z')
-            c = (char)(c + ('a' - 'A'));
-        if (c != *prefix)
+        if (p == end || ksms_lower(*p) != *prefix)
             return 0;
     }
     *s = p;
@@ -48,10 +51,11 @@ static const char *tail_fault(const char *s, const char *end)
     case '?': return "has a query; give scheme, host and port alone";
     case '#': return "has a fragment; give scheme, host and port alone";
     case '@': return "has user information; the token authenticates";
-    case ':': return memchr(s + 1, ':', (size_t)(end - s) - 1) != NULL
+    case ':':
+        return memchr(s + 1, ':', (size_t)(end - s) - 1) != NULL
                    ? "is a bare IPv6 address; write it in brackets: [::1]"
                    : "has a second port";
-    default:  return "has a character that no host name has";
+    default: return "has a character that no host name has";
     }
 }
 
@@ -59,7 +63,7 @@ static const char *read_port(const char **s, const char *end, long *port)
 {
     const char *p = *s;
     *port = 0;
-    while (p < end && is_digit(*p) && *port <= 65535)
+    while (p < end && ksms_is_digit(*p) && *port <= 65535)
         *port = *port * 10 + (*p++ - '0');
     if (p == *s)
         return "has a colon but no port number after it";
@@ -89,7 +93,7 @@ static const char *read_origin(const char *s, size_t n, origin *o)
     o->ipv6 = s < end && *s == '[';
     o->host = s += o->ipv6;
     if (o->ipv6) {
-        while (s < end && (is_hex(*s) || *s == ':' || *s == '.'))
+        while (s < end && (ksms_is_hex(*s) || *s == ':' || *s == '.'))
             s++;
         if (s == end || *s != ']')
             return "has a bracket but no IPv6 address in brackets";
@@ -100,8 +104,7 @@ static const char *read_origin(const char *s, size_t n, origin *o)
     o->host_len = (size_t)(s - o->host);
     s += o->ipv6;
     if (o->host_len == 0)
-        return s == end ? "is empty; give a name such as platform.kore.ai"
-                        : tail_fault(s, end);
+        return s == end ? "is empty; give a name such as platform.kore.ai" : tail_fault(s, end);
     o->port = o->scheme[4] == 's' ? 443 : 80;
     if (s < end && *s == ':') {
         if (memchr(s + 1, ':', (size_t)(end - s) - 1) != NULL)
@@ -188,7 +191,7 @@ static int l_path(lua_State *L)
             fault = "has a blank, line end, NUL or other control character";
         else if (c == '/' || c == '?' || c == '#')
             fault = "has a '/', '?' or '#'; give the id alone, not an address";
-        else if (is_host(c) || c == '~')
+        else if (is_host((char)c) || c == '~')
             *p++ = (char)c;
         else {
             *p++ = '%';
@@ -242,40 +245,44 @@ static int l_body(lua_State *L)
 }
 
 /***
-The bytes of the whole POST in HTTP/1.1 (RFC 9112).
-@function request
+The head of every POST, up to the value of its field `auth` (HTTP/1.1, RFC 9112).
+@function head
 @tparam string path from `path`
 @tparam string authority from `origin`
-@tparam string token visible ASCII characters only; anything else raises
-@tparam string body from `body`
-@treturn string head and body
+@treturn string
 */
-static int l_request(lua_State *L)
+static int l_head(lua_State *L)
 {
-    size_t n, body_len;
     const char *path = luaL_checkstring(L, 1);
     const char *authority = luaL_checkstring(L, 2);
-    const char *token = luaL_checklstring(L, 3, &n);
-    luaL_checklstring(L, 4, &body_len);
-    luaL_argcheck(L, ksms_is_token(token, n), 3,
-                  "a token has visible ASCII characters only");
-    lua_pushfstring(L, "POST %s HTTP/1.1\r\nHost: %s\r\n" KSMS_FIELDS_TEXT
-                    "auth: ", path, authority);
-    lua_pushvalue(L, 3);
-    lua_pushfstring(L, "\r\nContent-Length: %d\r\n\r\n", (int)body_len);
-    lua_pushvalue(L, 4);
-    lua_concat(L, 4);
+    lua_pushfstring(L, "POST %s HTTP/1.1\r\nHost: %s\r\n" FIELDS "auth: ", path, authority);
+    return 1;
+}
+
+/***
+The bytes of a whole POST.
+@function post
+@tparam string head from `head`
+@tparam string token as it is: koresms.config and koresms.client see to it that nothing but visible
+  ASCII characters gets here
+@tparam string body from `body`
+@treturn string
+*/
+static int l_post(lua_State *L)
+{
+    ksms_text head, token, body;
+    char *bytes;
+    head.s = luaL_checklstring(L, 1, &head.n);
+    token.s = luaL_checklstring(L, 2, &token.n);
+    body.s = luaL_checklstring(L, 3, &body.n);
+    bytes = (char *)ksms_newuserdata(L, ksms_post_size(&head, &token, &body));
+    lua_pushlstring(L, bytes, ksms_write_post(bytes, &head, &token, &body));
     return 1;
 }
 
 void ksms_open_request(lua_State *L)
 {
-    static const luaL_Reg functions[] = {
-        {"origin", l_origin},
-        {"path", l_path},
-        {"body", l_body},
-        {"request", l_request},
-        {NULL, NULL}
-    };
+    static const luaL_Reg functions[] = {{"origin", l_origin}, {"path", l_path}, {"body", l_body},
+                                         {"head", l_head},     {"post", l_post}, {NULL, NULL}};
     ksms_setfuncs(L, functions);
 }

@@ -1,443 +1,264 @@
 /*
 ** wire.c - HTTP/1.1 over connections that libcurl makes.
 **
-** libcurl resolves the name, connects, tunnels through the proxy and secures;
-** then the socket is ours, and one POST at a time goes over it. libcurl's own
-** HTTP sends a POST again by itself when a kept connection dies before a reply
-** byte; here a request is written once, whatever happens, and replies are read
-** by the same strict reader as inside nginx.
-**
-** A link is one such connection. It is kept only after a complete, unambiguous
-** reply, and used again only where nothing has arrived on it since.
+** libcurl's own HTTP sends a POST again by itself when a kept connection dies before a reply
+** byte. Here the bytes of a request leave in one function, write_request, and 'starts' is set
+** before the first of them: what was written is never written again, and where 'starts' is 0,
+** nothing left. Replies are read by the same strict reader as inside nginx.
 */
 #define _POSIX_C_SOURCE 200809L
 
+#include "engine.h"
+
+#include <assert.h>
 #include <errno.h>
-#include <stdio.h>
-#include <stdlib.h>
+#include <math.h>
+#include <poll.h>
 #include <string.h>
 #include <sys/socket.h>
 
-#include "engine.h"
-#include "request.h"
+#include "clock.h"
 
 #ifndef MSG_NOSIGNAL
-#define MSG_NOSIGNAL        0           /* the engine holds SIGPIPE there */
+#define MSG_NOSIGNAL 0 /* the engine holds SIGPIPE there */
 #endif
 
-#define PIECE               (16 * 1024) /* of a reply, read at once */
+#define READ_SIZE (16 * 1024)
 
-/* Seconds between two looks at all idle links. */
-#define LOOK                1.0
+/* No wait is longer, in ms. */
+#define WAIT_MAX 1000000000
 
-enum link_state { CONNECTING, BUSY, IDLE };
-
-struct ksms_link {
-    engine *owner;
-    CURL *easy;                 /* owns the connection */
-    curl_socket_t fd;
-    enum link_state state;
-    int number;                 /* in the engine's array */
-    slot *slot;                 /* the request that it carries */
-    ksms_link *next;            /* on the stack of idle links */
-    double since;               /* idle since */
-    long timeout, connect_timeout;      /* as set on 'easy', ms */
-    char error[CURL_ERROR_SIZE];
-};
-
-static void close_link(ksms_link *l)
+long ksms_ms_until(double when)
 {
-    engine *e = l->owner;
-    if (l->state == CONNECTING)
-        e->connecting--;
-#if !KSMS_CURL_GE(85, 0)
-    /* There libcurl only puts the connection back among those it keeps, for
-       minutes, and closes it when it next looks for dead ones: this makes it one. */
-    if (l->fd != CURL_SOCKET_BAD)
-        (void)shutdown(l->fd, SHUT_RDWR);
-#endif
-    if (l->easy != NULL) {
-        /* The only failure here is a handle that is in no multi. */
-        (void)curl_multi_remove_handle(e->multi, l->easy);
-        curl_easy_cleanup(l->easy);
-    }
-    e->links[l->number] = e->links[--e->links_count];
-    e->links[l->number]->number = l->number;
-    free(l);
+    double left = ceil((when - ksms_now()) * 1000);
+    return left < 1 ? 1 : left > WAIT_MAX ? WAIT_MAX : (long)left;
 }
 
-/* The request on a link has ended without an answer of use. */
-static void lose(ksms_link *l, CURLcode code, const char *text)
+/* Takes a request off its connection, which is returned; its state is final now. */
+static ksms_connection *detach(ksms_request *r)
 {
-    slot *s = l->slot;
-    s->link = NULL;
-    s->lost = text;
-    close_link(l);
-    ksms_finish(s, code);
+    ksms_connection *c = r->connection;
+    assert(r->state == KSMS_IN_FLIGHT && c != NULL && c->request == r);
+    c->request = NULL;
+    r->connection = NULL;
+    r->state = KSMS_FINISHED;
+    c->engine->finished++;
+    return c;
+}
+
+void ksms_fail_request(ksms_request *r, const char *failure, const char *text)
+{
+    r->failure = failure;
+    r->text = text;
+    ksms_close_connection(detach(r));
 }
 
 /* The reply is complete, broken off, or refused. */
-static void settle(ksms_link *l)
+static void finish_reply(ksms_request *r)
 {
-    slot *s = l->slot;
-    const ksms_reader *r = &s->reader;
-    if (r->state == KSMS_LOST) {
-        lose(l, CURLE_RECV_ERROR, r->text);
-        return;
-    }
-    if (r->state == KSMS_REFUSED) {
-        s->fault = r->text;
-        lose(l, CURLE_WEIRD_SERVER_REPLY, NULL);
-        return;
-    }
-    s->link = NULL;
-    if (r->reusable && s->sent == s->out.n && l->owner->max_idle > 0) {
-        l->state = IDLE;
-        l->slot = NULL;
-        l->since = ksms_monotonic();
-        l->next = l->owner->idle;
-        l->owner->idle = l;
+    const ksms_reader *reader = &r->reader;
+    ksms_connection *c;
+    assert(reader->state >= KSMS_DONE);
+    if (reader->state == KSMS_LOST) {
+        ksms_fail_request(r, "connection_lost", reader->text);
+    } else if (reader->state == KSMS_REFUSED) {
+        ksms_fail_request(r, "bad_response", reader->text);
     } else {
-        close_link(l);
+        c = detach(r);
+        if (reader->reusable && r->sent == r->out.n && c->engine->max_idle > 0)
+            ksms_keep_idle(c);
+        else
+            ksms_close_connection(c);
     }
-    ksms_finish(s, CURLE_OK);
 }
 
 /* Both leave CURLE_AGAIN where the socket is not ready. */
 
-static CURLcode write_some(ksms_link *l, const char *data, size_t size, size_t *n)
+static CURLcode write_some(ksms_connection *c, const char *data, size_t size, size_t *n)
 {
     ssize_t done;
-    if (!l->owner->direct)
-        return curl_easy_send(l->easy, data, size, n);
-    done = send(l->fd, data, size, MSG_NOSIGNAL);
+    if (!c->engine->direct)
+        return curl_easy_send(c->easy, data, size, n);
+    done = send(c->fd, data, size, MSG_NOSIGNAL);
     *n = done > 0 ? (size_t)done : 0;
     if (done >= 0)
         return CURLE_OK;
-    return errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR
-         ? CURLE_AGAIN : CURLE_SEND_ERROR;
+    return errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR ? CURLE_AGAIN
+                                                                     : CURLE_SEND_ERROR;
 }
 
-static CURLcode read_some(ksms_link *l, char *data, size_t size, size_t *n)
+static CURLcode read_some(ksms_connection *c, char *data, size_t size, size_t *n)
 {
     ssize_t done;
-    if (!l->owner->direct)
-        return curl_easy_recv(l->easy, data, size, n);
-    done = recv(l->fd, data, size, 0);
+    if (!c->engine->direct)
+        return curl_easy_recv(c->easy, data, size, n);
+    done = recv(c->fd, data, size, 0);
     *n = done > 0 ? (size_t)done : 0;
     if (done >= 0)
         return CURLE_OK;
-    return errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR
-         ? CURLE_AGAIN : CURLE_RECV_ERROR;
+    return errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR ? CURLE_AGAIN
+                                                                     : CURLE_RECV_ERROR;
 }
 
-static void send_out(ksms_link *l)
+/* Writes what has not left yet: the one place from which bytes of a request leave. */
+static void write_request(ksms_request *r)
 {
-    slot *s = l->slot;
-    s->starts = 1;
-    while (s->sent < s->out.n) {
+    ksms_connection *c = r->connection;
+    assert(c->state == KSMS_BUSY && r->sent < r->out.n);
+    if (r->starts == 0 && ksms_now() >= r->deadline) {
+        ksms_fail_request(r, "timeout", "the deadline passed before the request was sent");
+        return;
+    }
+    r->starts = 1;
+    while (r->sent < r->out.n) {
         size_t n = 0;
-        CURLcode rc = write_some(l, s->out.bytes + s->sent, s->out.n - s->sent,
-                                 &n);
+        CURLcode rc = write_some(c, r->out.bytes + r->sent, r->out.n - r->sent, &n);
         if (rc == CURLE_AGAIN)
             return;
         if (rc != CURLE_OK) {
-            lose(l, CURLE_SEND_ERROR, "the connection broke while sending");
+            ksms_fail_request(r, "connection_lost", "the connection broke while sending");
             return;
         }
-        s->sent += n;
+        r->sent += n;
     }
 }
 
-static void read_in(ksms_link *l)
+static void read_reply(ksms_request *r)
 {
-    slot *s = l->slot;
-    char data[PIECE];
+    ksms_connection *c = r->connection;
+    char data[READ_SIZE];
     for (;;) {
         size_t n = 0;
-        CURLcode rc = read_some(l, data, sizeof data, &n);
+        CURLcode rc = read_some(c, data, sizeof data, &n);
         if (rc == CURLE_AGAIN)
             return;
         if (rc != CURLE_OK) {
-            lose(l, CURLE_RECV_ERROR, "the connection was reset");
+            ksms_fail_request(r, "connection_lost", "the connection was reset");
             return;
         }
         if (n == 0)
-            ksms_reader_end(&s->reader);
+            ksms_reader_end(&r->reader);
         else
-            ksms_reader_feed(&s->reader, data, n);
-        if (s->reader.state >= KSMS_DONE) {
-            settle(l);
+            ksms_reader_feed(&r->reader, data, n);
+        if (r->reader.state >= KSMS_DONE) {
+            finish_reply(r);
             return;
         }
         /* A socket that gave less has no more; TLS may hold some back. */
-        if (l->owner->direct && n < sizeof data)
+        if (c->engine->direct && n < sizeof data)
             return;
     }
 }
 
-/* Has nothing arrived, not even the end, on a link that nobody asks? */
-static int is_clean(ksms_link *l)
+int ksms_begin(ksms_engine *e, ksms_request *r)
 {
-    char byte;
-    size_t n;
-    if (!l->owner->direct)
-        return curl_easy_recv(l->easy, &byte, 1, &n) == CURLE_AGAIN;
-    return recv(l->fd, &byte, 1, MSG_PEEK) < 0
-        && (errno == EAGAIN || errno == EWOULDBLOCK);
+    ksms_connection *c = ksms_take_idle(e);
+    if (c == NULL) {
+        c = ksms_connect(e, r);
+        if (c == NULL)
+            return r->state == KSMS_FINISHED;
+    }
+    c->request = r;
+    r->connection = c;
+    r->reused = c->state == KSMS_BUSY;
+    r->state = KSMS_IN_FLIGHT;
+    if (c->state == KSMS_BUSY)
+        write_request(r);
+    return 1;
 }
 
-/* Closes the idle links that have become too old: those at the stack's bottom. */
-static void close_old(engine *e, double now)
+void ksms_connected(ksms_connection *c)
 {
-    ksms_link **place = &e->idle, *l, *next;
-    while (*place != NULL && now - (*place)->since < e->max_idle)
-        place = &(*place)->next;
-    l = *place;
-    *place = NULL;
-    for (; l != NULL; l = next) {
-        next = l->next;
-        close_link(l);
-    }
-    e->looked = now;
+    write_request(c->request);
 }
 
-/* An idle link that may be used again, or NULL. */
-static ksms_link *take_idle(engine *e)
-{
-    double now = ksms_monotonic();
-    ksms_link *l;
-    if (now - e->looked >= LOOK)
-        close_old(e, now);
-    while ((l = e->idle) != NULL) {
-        e->idle = l->next;
-        if (now - l->since < e->max_idle && is_clean(l))
-            return l;
-        close_link(l);
-    }
-    return NULL;
-}
-
-/* A link that connects for a slot; NULL, or what went wrong. */
-static const char *open_link(slot *s)
-{
-    engine *e = s->owner;
-    CURLcode rc;
-    CURLMcode mc;
-    ksms_link *l;
-    if (!ksms_grow((void **)&e->links, &e->links_room, e->links_count + 1,
-                   sizeof *e->links)
-        || (l = (ksms_link *)calloc(1, sizeof *l)) == NULL)
-        return "not enough memory";
-    l->owner = e;
-    l->fd = CURL_SOCKET_BAD;
-    l->state = BUSY;
-    l->number = e->links_count;
-    e->links[e->links_count++] = l;
-    if ((l->easy = curl_easy_init()) == NULL) {
-        close_link(l);
-        return "libcurl gave no handle";
-    }
-    l->timeout = ksms_ms_until(s->deadline);
-    l->connect_timeout = s->connect_timeout;
-    rc = ksms_connection(l->easy, e, l->error);
-#define set(option, value) \
-    (rc = rc != CURLE_OK ? rc : curl_easy_setopt(l->easy, option, value))
-    set(CURLOPT_CONNECT_ONLY, 1L);
-    set(CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
-    set(CURLOPT_TIMEOUT_MS, l->timeout);
-    set(CURLOPT_CONNECTTIMEOUT_MS, l->connect_timeout);
-    set(CURLOPT_PRIVATE, l);
-#undef set
-    if (rc != CURLE_OK) {
-        close_link(l);
-        return curl_easy_strerror(rc);
-    }
-    mc = curl_multi_add_handle(e->multi, l->easy);
-    if (mc != CURLM_OK) {
-        close_link(l);
-        return curl_multi_strerror(mc);
-    }
-    l->state = CONNECTING;
-    e->connecting++;
-    l->slot = s;
-    s->link = l;
-    return NULL;
-}
-
-/* libcurl has connected a link, or could not. */
-static void connected(ksms_link *l, CURLcode code)
-{
-    slot *s = l->slot;
-    if (code == CURLE_OK
-        && curl_easy_getinfo(l->easy, CURLINFO_ACTIVESOCKET, &l->fd) == CURLE_OK
-        && l->fd != CURL_SOCKET_BAD) {
-        l->owner->connecting--;
-        l->state = BUSY;
-        send_out(l);
-        return;
-    }
-    s->phase = ksms_phase(l->owner, l->easy);
-    memcpy(s->error, l->error, sizeof s->error);
-    lose(l, code != CURLE_OK ? code : CURLE_COULDNT_CONNECT, NULL);
-}
-
-static void connect_all(engine *e)
-{
-    CURLMsg *message;
-    int running, left, i;
-    if (curl_multi_perform(e->multi, &running) != CURLM_OK) {
-        for (i = e->links_count - 1; i >= 0; i--) {
-            if (e->links[i]->state == CONNECTING)
-                lose(e->links[i], CURLE_COULDNT_CONNECT,
-                     "libcurl gave up all connections");
-        }
-        return;
-    }
-    while ((message = curl_multi_info_read(e->multi, &left)) != NULL) {
-        char *p = NULL;
-        CURLcode code = message->data.result;
-        if (message->msg == CURLMSG_DONE
-            && curl_easy_getinfo(message->easy_handle, CURLINFO_PRIVATE, &p)
-               == CURLE_OK && p != NULL)
-            connected((ksms_link *)(void *)p, code);
-    }
-}
-
-/* Lists the busy links to wait for; returns their number, and the first
-   deadline in '*when'. Where memory is short, some wait for the next turn. */
-static int list_busy(engine *e, double *when)
+/* Lists the connections to wait for; returns their number, and the first deadline of all in
+   '*first'. Where memory is short, they wait for the next step. */
+static int list_busy(ksms_engine *e, double *first)
 {
     int i, n = 0;
-    if (!ksms_grow((void **)&e->polled, &e->polled_room, e->links_count,
-                   sizeof *e->polled)
-        || !ksms_grow((void **)&e->polled_links, &e->polled_links_room,
-                      e->links_count, sizeof *e->polled_links))
+    if (!ksms_grow((void **)&e->polled, &e->polled_room, e->count, sizeof *e->polled)
+        || !ksms_grow((void **)&e->waited, &e->waited_room, e->count, sizeof *e->waited)
+        || !ksms_grow((void **)&e->ready, &e->ready_room, e->count, sizeof *e->ready))
         return 0;
-    for (i = 0; i < e->links_count; i++) {
-        ksms_link *l = e->links[i];
-        const slot *s = l->slot;
-        if (l->state != BUSY)
+    for (i = 0; i < e->count; i++) {
+        ksms_connection *c = e->connections[i];
+        if (c->request == NULL)
             continue;
-        if (s->deadline < *when)
-            *when = s->deadline;
-        e->polled_links[n] = l;
-        e->polled[n].fd = l->fd;
-        e->polled[n].events = CURL_WAIT_POLLIN;
-        if (s->sent < s->out.n)
-            e->polled[n].events |= CURL_WAIT_POLLOUT;
+        if (c->request->deadline < *first)
+            *first = c->request->deadline;
+        if (c->state != KSMS_BUSY)
+            continue;
+        e->ready[n] = c;
+        e->polled[n].fd = c->fd;
+        e->polled[n].events = c->request->sent < c->request->out.n ? POLLIN | POLLOUT : POLLIN;
         e->polled[n++].revents = 0;
     }
     return n;
 }
 
-/* Ends the requests whose time is over. */
-static void expire(engine *e, double now)
+/* Waits for these sockets, and for those of libcurl's that are connecting. 0 where it went
+   wrong: nothing is known of the sockets then. */
+static int wait_for(ksms_engine *e, int n, int ms)
 {
     int i;
-    for (i = e->links_count - 1; i >= 0; i--) {
-        ksms_link *l = e->links[i];
-        if (l->state == BUSY && l->slot->deadline <= now)
-            lose(l, CURLE_OPERATION_TIMEDOUT, "no answer came in time");
+    if (e->connecting == 0)
+        return poll(e->polled, (nfds_t)n, ms) >= 0;
+    for (i = 0; i < n; i++) {
+        e->waited[i].fd = e->polled[i].fd;
+        e->waited[i].events = CURL_WAIT_POLLIN;
+        if (e->polled[i].events & POLLOUT)
+            e->waited[i].events |= CURL_WAIT_POLLOUT;
+        e->waited[i].revents = 0;
+    }
+    if (curl_multi_poll(e->multi, e->waited, (unsigned)n, ms, NULL) != CURLM_OK)
+        return 0;
+    for (i = 0; i < n; i++) {
+        e->polled[i].revents = (short)((e->waited[i].revents & CURL_WAIT_POLLIN ? POLLIN : 0)
+                                       | (e->waited[i].revents & CURL_WAIT_POLLOUT ? POLLOUT : 0));
+    }
+    return 1;
+}
+
+/* Ends the requests whose time is over. What had arrived for them was read before. */
+static void expire(ksms_engine *e, double now)
+{
+    int i;
+    for (i = e->count - 1; i >= 0; i--) {
+        ksms_request *r = e->connections[i]->request;
+        if (r == NULL || r->deadline > now)
+            continue;
+        ksms_fail_request(r, "timeout",
+                          r->starts > 0 ? "no answer came in time"
+                                        : "no connection was made in time");
     }
 }
 
-static void wire_move(engine *e, double ms)
+void ksms_step(ksms_engine *e, double ms)
 {
-    double when = 1e300;
+    unsigned long finished = e->finished;
+    double first = HUGE_VAL;
     int i, n;
     if (e->connecting > 0)
-        connect_all(e);
-    n = list_busy(e, &when);
-    if (e->ended != NULL)
+        ksms_advance_connects(e);
+    n = list_busy(e, &first);
+    if (e->finished != finished)
         ms = 0;
-    if (n > 0 && ms > ksms_ms_until(when))
-        ms = (double)ksms_ms_until(when);
-    if (curl_multi_poll(e->multi, e->polled, (unsigned)n,
-                        ms > 1e9 ? 1000000000 : (int)ms, NULL) != CURLM_OK)
-        n = 0; /* nothing is known of the sockets; time passes all the same */
+    if (first < HUGE_VAL && ms > ksms_ms_until(first))
+        ms = (double)ksms_ms_until(first);
+    if (!wait_for(e, n, ms > WAIT_MAX ? WAIT_MAX : (int)ms))
+        n = 0;
     for (i = 0; i < n; i++) {
-        ksms_link *l = e->polled_links[i];
-        slot *s = l->slot;
-        if (e->polled[i].revents & CURL_WAIT_POLLOUT)
-            send_out(l);
-        /* Sending may have lost the link, and the slot with it. */
-        if ((e->polled[i].revents & CURL_WAIT_POLLIN) && s->link != NULL)
-            read_in(l);
+        ksms_request *r = e->ready[i]->request;
+        /* libcurl says that a broken socket can be written, too. */
+        if ((e->polled[i].revents & POLLOUT) && r->sent < r->out.n)
+            write_request(r);
+        /* Writing may have failed the request, and closed its connection. */
+        if ((e->polled[i].revents & (POLLIN | POLLHUP | POLLERR)) && r->connection != NULL)
+            read_reply(r);
     }
     if (e->connecting > 0)
-        connect_all(e);
-    if (when <= ksms_monotonic())
-        expire(e, ksms_monotonic());
+        ksms_advance_connects(e);
+    if (first <= ksms_now())
+        expire(e, ksms_now());
 }
-
-static int wire_fill(slot *s, const char *token, size_t token_len,
-                     const char *body, size_t body_len)
-{
-    char length[64];
-    int n = snprintf(length, sizeof length, "\r\nContent-Length: %u\r\n\r\n",
-                     (unsigned)body_len);
-    s->out.n = 0;
-    return ksms_buffer_add(&s->out, s->owner->head.bytes, s->owner->head.n)
-        && ksms_buffer_add(&s->out, token, token_len)
-        && ksms_buffer_add(&s->out, length, (size_t)n)
-        && ksms_buffer_add(&s->out, body, body_len);
-}
-
-static const char *wire_launch(slot *s)
-{
-    ksms_link *l = take_idle(s->owner);
-    s->sent = 0;
-    if (l == NULL)
-        return open_link(s);
-    l->state = BUSY;
-    l->slot = s;
-    s->link = l;
-    send_out(l);
-    return NULL;
-}
-
-static void wire_ground(slot *s)
-{
-    if (s->link != NULL)
-        close_link(s->link);
-    s->link = NULL;
-}
-
-static void wire_extend(slot *s, long ms)
-{
-    ksms_link *l = s->link;
-    if (l == NULL || l->state != CONNECTING)
-        return;
-    l->timeout += ms;
-    l->connect_timeout += ms;
-    /* Where libcurl refuses, the link keeps its old time. */
-    (void)curl_easy_setopt(l->easy, CURLOPT_TIMEOUT_MS, l->timeout);
-    (void)curl_easy_setopt(l->easy, CURLOPT_CONNECTTIMEOUT_MS,
-                           l->connect_timeout);
-}
-
-static void wire_forget(engine *e)
-{
-    int i;
-    for (i = 0; i < e->links_count; i++)
-        free(e->links[i]);
-    for (i = 0; i < e->count; i++)
-        e->slots[i]->link = NULL;
-    e->links_count = e->connecting = 0;
-    e->idle = NULL;
-}
-
-static void wire_shut(engine *e)
-{
-    while (e->links_count > 0)
-        close_link(e->links[e->links_count - 1]);
-    free(e->links);
-    free(e->polled);
-    free(e->polled_links);
-}
-
-const ksms_way ksms_wire = {
-    wire_fill, wire_launch, wire_ground, wire_move, wire_extend, wire_forget,
-    wire_shut
-};

@@ -73,8 +73,6 @@ if [ "${FAULTS-}" = short ]; then
   exit $status
 fi
 
-compile asan-fallback 5.4 CFLAGS="$sanitized" LDFLAGS="$flags -Wl,-z,nodelete" \
-  CPPFLAGS="${CPPFLAGS-} -DKSMS_NO_PREREQ"
 for version in 5.4 jit; do
   for part in "$core" "$client" "$faults"; do
     export FAULTS_COUNT=2000
@@ -87,6 +85,4 @@ for version in 5.4 jit; do
     run "valgrind, $version: $part" under_valgrind "$version" $part
   done
 done
-FAULTS_COUNT=2000 FAULTS_HTTP=2 run "sanitizers, the fallback" \
-  sanitize asan-fallback 5.4 faults_verdicts faults_random
 exit $status

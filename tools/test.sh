@@ -1,6 +1,5 @@
 #!/bin/sh
-# Lint, all specs on Lua 5.4 and LuaJIT with warnings as errors, the faults once more with the
-# fallback, and some specs under sanitizers and valgrind. Everything is run, whatever fails;
+# Lint, all specs on Lua 5.4 and LuaJIT with warnings as errors, and some specs under sanitizers and valgrind. Everything is run, whatever fails;
 # the last line of output sums up, each lint counting as one test.
 set -u
 cd "$(dirname "$0")/.." || exit 1
@@ -47,7 +46,6 @@ specs() {
 for name in lua gcc clang cppcheck; do lint $name; done
 for version in 5.4 jit; do
   specs "$version" specs LUA_VERSION=$version
-  specs "$version, fallback" fallback LUA_VERSION=$version
 done
 specs "memory" sanitize FAULTS=short
 

@@ -3,7 +3,7 @@ local core = require "koresms.core"
 local delivery = require "koresms.delivery"
 local mask = require "koresms.mask"
 local misuse = require "koresms.misuse"
-local pacer = require "koresms.pacer"
+local stream = require "koresms.stream"
 local verdict = require "koresms.verdict"
 
 local M = {}
@@ -17,11 +17,26 @@ local client = {}
 
 local NAME = "koresms.client"
 
--- Raises where a method was called without its client: `client.send(message)`.
-local function check_self(self, method)
-  if getmetatable(self) ~= NAME then
+-- Under this key a client has a function that returns its session: what it is made of. Whatever
+-- prints tables may print a client, and a session holds tokens.
+local SESSION = {}
+
+--- What a client is made of: for the command and for koresms.later.
+-- @param self
+-- @treturn ?table `settings` (without secrets), `pacer`, `transport`, `sign`, `closed`, and
+--   further parts of the runtime; nil where it is not a client
+function M.session(self)
+  local own = type(self) == "table" and rawget(self, SESSION)
+  return own and own()
+end
+
+-- The same. Raises where a method was called without its client: `client.send(message)`.
+local function session_of(self, method)
+  local session = M.session(self)
+  if not session then
     misuse.raise(("calling '%s' without a client (write client:%s)"):format(method, method))
   end
+  return session
 end
 
 local function positive(where, options, name)
@@ -88,22 +103,24 @@ end
 --   `invalid_request`
 -- @treturn[2] table the result, in the same shape
 function client:send(message, options, ...)
-  check_self(self, "send")
+  local session = session_of(self, "send")
   misuse.no_more("send", 3, ...)
   local checked = check_options("bad argument #2 to 'send'", options, send_types)
-  local transport, sign, plan = self.own()
-  if checked ~= no_options then plan = delivery.plan(self, sign, checked) end
-  local job = delivery.job(delivery.blank(plan), "bad argument #1 to 'send'", message)
+  local plan = checked == no_options and session.plan or delivery.plan(session, checked)
+  delivery.check("bad argument #1 to 'send'", message)
+  local job = delivery.fill({}, plan, message)
   delivery.begin(job)
-  local refused = delivery.obstacle(self, job)
-  if refused then return returns(delivery.conclude(self, job, refused)) end
-  return returns(delivery.carry(self, transport, job))
+  local refused = delivery.preflight(session, job)
+  if refused then return returns(delivery.result(session, job, refused)) end
+  return returns(delivery.carry(session, session.transport, job))
 end
 
 --- Sends many messages under the client's limits, and gives each result as it is known.
 --
 -- The source is read ahead by one message, so that any number of them streams in constant
--- memory; a message waits for its permit without its time running. Leaving the loop starts
+-- memory; a message waits for its permit without its time running. In plain Lua nothing moves
+-- while the loop's body or the source runs: `timeout` holds within a second where each of them
+-- returns within half a second. Leaving the loop starts
 -- nothing more; what was under way can still be had by going on with the same iterator, and
 -- what had not started is `cancelled` there. Where the client is closed, so is the rest of an
 -- array, while a function is not asked for more. Where the source raises, or gives what is no
@@ -112,8 +129,9 @@ end
 --
 --     for result in client:send_many(list, { concurrency = 16 }) do ... end
 -- @function client:send_many
--- @param messages an array of messages as for `send`, or a function that returns the next
---   one, and nil at the end
+-- @param messages an array of messages as for `send`, or a function. It is called with the number
+--   of free places, at least 1, and returns the next message; nil at the end; or false and a
+--   time, on the clock of `koresms.clock`, at which it wants to be asked again
 -- @tparam[opt] table options those of `send` for each message; `concurrency`: how many are in
 --   flight at most (1 to 1024, default 16); `stop`: a function that is asked at least twice a
 --   second while the stream waits, and once it returns true nothing more starts, as where the
@@ -122,7 +140,7 @@ end
 --   known, whose `index` is the message's place in the source. On Lua 5.4 it also gives the
 --   loop a closing value.
 function client:send_many(messages, options, ...)
-  check_self(self, "send_many")
+  local session = session_of(self, "send_many")
   misuse.no_more("send_many", 3, ...)
   local given = type(messages)
   if given ~= "table" and given ~= "function" then
@@ -133,8 +151,7 @@ function client:send_many(messages, options, ...)
       .. "with other keys)")
   end
   local checked = check_options("bad argument #2 to 'send_many'", options, stream_types)
-  local transport, sign = self.own()
-  return transport.streams.open(self, transport, sign, messages, checked)
+  return stream.open(session, messages, checked)
 end
 
 --- Signs a token: for curl, and for support.
@@ -144,27 +161,24 @@ end
 -- @treturn[2] string text for people
 -- @treturn[2] string the code "sign"
 function client:token(...)
-  check_self(self, "token")
+  local session = session_of(self, "token")
   misuse.no_more("token", 1, ...)
-  local _, sign = self.own()
-  local token, text = sign()
+  local token, text = session.sign()
   if token then return token end
   return nil, text, "sign"
 end
 
 --- Asks the endpoint with a body that holds no numbers, so that no message is sent.
--- @function client:probe
--- @tparam ?number timeout seconds
+-- @tparam table session
 -- @treturn table the transport's reply
 -- @treturn table the verdict on it
-function client:probe(timeout)
-  local transport, sign = self.own()
-  local token, text = sign()
+function M.probe(session)
+  local token, text = session.sign()
   local reply = { failure = "sign", starts = 0, text = text }
   if token then
-    reply = transport:exchange({ token = token, body = "{}",
-      timeout = timeout or self.settings.timeout,
-      connect_timeout = self.settings.connect_timeout })
+    reply = session.transport:exchange({ token = token, body = "{}",
+      deadline = core.clock() + session.settings.timeout,
+      connect_timeout = session.settings.connect_timeout })
   end
   return reply, verdict.judge(reply, token)
 end
@@ -173,19 +187,24 @@ end
 -- It may be called twice. The collector does the same.
 -- @function client:close
 function client:close(...)
-  check_self(self, "close")
+  local session = session_of(self, "close")
   misuse.no_more("close", 1, ...)
-  self.closed = true
-  self.own():close()
+  session.closed = true
+  session.transport:close()
 end
 
 local metatable = {
   __index = client,
+  __newindex = function(_, name)
+    misuse.raise(("a client has no field '%s' to set; give settings to koresms.new"):format(
+      mask.text(tostring(name), 80)))
+  end,
   __name = NAME,
   __metatable = NAME,
   __close = function(self) self:close() end, -- it is given an error, too
   __tostring = function(self)
-    return ("koresms.client (%s, bot %s)"):format(self.settings.host, self.settings.bot_id)
+    local settings = M.session(self).settings
+    return ("koresms.client (%s, bot %s)"):format(settings.host, settings.bot_id)
   end,
 }
 
@@ -223,32 +242,30 @@ local function signing(settings)
 end
 
 -- Settings that are nobody's to read once they are in use.
-local secrets = { "client_secret", "private_key", "token", "proxy" }
+local secrets = { client_secret = true, private_key = true, token = true, proxy = true }
 
 --- Makes a client from settings.
 -- @tparam table settings of koresms.config
--- @tparam function open_transport koresms.transport's constructor for this environment
+-- @tparam table runtime koresms.runtime.plain or koresms.runtime.nginx
 -- @treturn[1] table
 -- @treturn[2] nil
 -- @treturn[2] string
 -- @treturn[2] string the code "config"
-function M.new(settings, open_transport)
+function M.new(settings, runtime)
   local sign, text = signing(settings)
   if not sign then return nil, text, "config" end
-  local url = core.origin(settings.host).origin .. core.path(settings.bot_id)
-  local transport
-  transport, text = open_transport(settings, url)
-  if not transport then return nil, text, "config" end
-  for _, name in ipairs(secrets) do settings[name] = nil end
-  -- Behind a function: whatever prints tables may print a client, and a transport holds the
-  -- tokens of what is in flight.
-  local plan
-  local function own() return transport, sign, plan end
-  local self = setmetatable({ settings = settings, closed = false, own = own,
-    pacer = transport.pacer and transport.pacer(settings)
-      or pacer.new(settings.per_minute, settings.per_hour) }, metatable)
-  plan = delivery.plan(self, sign, no_options)
-  return self
+  local origin = core.origin(settings.host)
+  local head = core.head(core.path(settings.bot_id), origin.authority)
+  local session
+  session, text = runtime.open(settings, origin.origin, head)
+  if not session then return nil, text, "config" end
+  session.sign, session.closed = sign, false
+  session.settings = {}
+  for name, value in pairs(settings) do
+    if not secrets[name] then session.settings[name] = value end
+  end
+  session.plan = delivery.plan(session, no_options)
+  return setmetatable({ [SESSION] = function() return session end }, metatable)
 end
 
 return M

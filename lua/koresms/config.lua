@@ -139,8 +139,6 @@ M.settings = {
   { name = "client_key", type = "string", check = file, help = "its private key, PEM" },
   { name = "max_idle", type = "number", default = 30, check = between(0, 3600),
     help = "seconds after which an idle connection is not used again" },
-  { name = "http_version", type = "string", default = "1.1", check = one_of("1.1", "2"),
-    help = "\"1.1\" or \"2\" (plain Lua only)" },
   { name = "allow_http", type = "boolean", default = false,
     help = "allow http:// to a host other than loopback; the token travels in the clear" },
   { name = "shared_dict", type = "string", check = visible,

@@ -12,14 +12,17 @@ local misuse = require "koresms.misuse"
 
 local M = { _VERSION = core._VERSION }
 
--- Inside nginx only its own sockets wait without holding up the worker; libcurl is never
--- loaded there.
-local function open_transport(settings, url)
+-- The part for this host.
+local function runtime()
   local ngx = rawget(_G, "ngx")
   local inside = ngx and ngx.socket and ngx.socket.tcp and ngx.get_phase
-  return require(inside and "koresms.transport.cosocket" or "koresms.transport.curl")
-    .new(settings, url)
+  return require(inside and "koresms.runtime.nginx" or "koresms.runtime.plain")
 end
+
+--- Seconds on a clock that is never set back: the one on which `send_many` wants times.
+-- @function clock
+-- @treturn number
+M.clock = core.clock
 
 --- Checks a telephone number against E.164; nothing is cleaned up or guessed.
 -- @function e164
@@ -50,7 +53,7 @@ function M.new(options, ...)
   misuse.no_more("new", 2, ...)
   local settings, text, code = config.load(options)
   if not settings then return nil, text, code end
-  return client.new(settings, open_transport)
+  return client.new(settings, runtime())
 end
 
 local default
@@ -95,7 +98,7 @@ end
 --   nginx, or where there are no timers), "cancelled" (the client was closed) or "config"
 function M.later(message, options, ...)
   misuse.no_more("later", 3, ...)
-  return require("koresms.later").put(default_client, message, options)
+  return require("koresms.nginx.later").put(default_client, message, options)
 end
 
 return M

@@ -101,7 +101,6 @@ error("koresms.meta holds annotations for editors; require \"koresms\"")
 ---@field client_cert? string
 ---@field client_key? string
 ---@field max_idle? number seconds
----@field http_version? "1.1"|"2"
 ---@field allow_http? boolean
 ---@field shared_dict? string OpenResty
 ---@field on_event? fun(event: koresms.Event)
@@ -119,7 +118,7 @@ local client = {}
 function client:send(message, options) end
 
 ---Sends many messages and gives each result as it is known.
----@param messages koresms.Message[]|fun(): koresms.Message?
+---@param messages koresms.Message[]|fun(free: integer): koresms.Message|false|nil, number?
 ---@param options? koresms.StreamOptions
 ---@return fun(): koresms.Result?
 function client:send_many(messages, options) end
@@ -143,6 +142,10 @@ local koresms = {}
 ---@return string? text
 ---@return "invalid_number"? code
 function koresms.e164(number) end
+
+---Seconds on a clock that is never set back: the one on which `send_many` wants times.
+---@return number
+function koresms.clock() end
 
 ---Makes a client. No connection is opened.
 ---@param options? koresms.Options

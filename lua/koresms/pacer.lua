@@ -11,6 +11,10 @@ local BUCKETS = 1000
 -- Requests do not take equally long to arrive: what leaves 60 s apart may arrive closer.
 local GUARD = 0.1
 
+-- After a pause one message goes first. The others ask again so often (seconds) whether it has
+-- passed, and no longer wait for it after so many seconds.
+local PROBE_INTERVAL, PROBE_MAX = 0.05, 10
+
 -- One permit in so many is kept for single sends, so that a stream never starves them.
 local RESERVE = 60
 
@@ -63,7 +67,7 @@ pacer.__index = pacer
 -- @param per_minute requests in any 60 s, or false
 -- @param per_hour requests in any 3600 s, or false
 function M.new(per_minute, per_hour)
-  local self = setmetatable({ windows = {}, resume = 0 }, pacer)
+  local self = setmetatable({ windows = {}, resume_at = 0, probing = false }, pacer)
   if per_minute then self.windows[1] = new_window(per_minute, 60) end
   if per_hour then self.windows[#self.windows + 1] = new_window(per_hour, 3600) end
   return self
@@ -75,21 +79,59 @@ end
 -- @treturn ?number nil where it was taken, else the time at which to ask again, on the
 --   same clock
 function pacer:take(now, stream)
-  local when = self.resume > now and self.resume or nil
-  for _, w in ipairs(self.windows) do
-    local full = w:full(now, stream and w.reserve or 0)
+  if self.resume_at > now then return self.resume_at end
+  if self.probing and self.probe_end and self.probe_end > now then return now + PROBE_INTERVAL end
+  local when
+  local windows = self.windows
+  for i = 1, #windows do
+    local full = windows[i]:full(now, stream and windows[i].reserve or 0)
     if full and not (when and when > full) then when = full end
   end
   if when then return when end
-  for _, w in ipairs(self.windows) do w:spend(now) end
+  for i = 1, #windows do windows[i]:spend(now) end
+  if self.probing then self.probe_end = now + PROBE_MAX end
   return nil
 end
 
---- Gives no permit for a while. A shorter pause does not end a longer one.
+--- Gives no permit for a while, and then one alone until `passed` is called. A shorter pause does
+-- not end a longer one.
 -- @tparam number now
 -- @tparam number seconds
 function pacer:pause(now, seconds)
-  self.resume = math.max(self.resume, now + seconds)
+  self.resume_at = math.max(self.resume_at, now + seconds)
+  self.probing, self.probe_end = true, nil
+end
+
+--- The platform has answered, and not that it is throttled.
+function pacer:passed()
+  if self.probe_end then self.probing = false end
+end
+
+--- Ends a pause.
+function pacer:resume()
+  self.resume_at, self.probing = 0, false
+end
+
+--- The least time in which the limits let so many messages of a stream begin.
+-- @tparam number count
+-- @tparam ?boolean running whether the limits are used up already: else the first window is free
+--   at once
+-- @treturn number seconds
+function pacer:least_time(count, running)
+  local seconds = 0
+  for _, w in ipairs(self.windows) do
+    local share = w.limit - w.reserve
+    local windows = running and count / share or math.floor((count - 1) / share)
+    seconds = math.max(seconds, windows * (w.life + w.width))
+  end
+  return count > 0 and seconds or 0
+end
+
+--- Seconds for which no permit is given, because of a pause.
+-- @tparam number now
+-- @treturn ?number nil where there is no pause
+function pacer:paused(now)
+  return self.resume_at > now and self.resume_at - now or nil
 end
 
 return M

@@ -1,12 +1,10 @@
 --- The ground on which the fault specs stand: a fault bench, clients, numbers that are used
 -- once, and a way to play one scenario and look at what became of it.
 --
--- FAULTS=long plays every k of every sweep; FAULTS_PART=2/6 plays the second of six parts;
--- FAULTS_HTTP=2 gives every client that setting, so that libcurl's own HTTP carries all.
+-- FAULTS=long plays every k of every sweep; FAULTS_PART=2/6 plays the second of six parts.
 
 local faults = require "spec.support.faults"
 local core = require "koresms.core"
-local curl = require "koresms.curl"
 local koresms = require "koresms"
 
 local step = faults.step
@@ -15,9 +13,6 @@ local M = {}
 
 M.long = os.getenv("FAULTS") == "long"
 M.FROM = "+19876543210"
-
--- The setting http_version of clients that are not given one.
-M.http = os.getenv("FAULTS_HTTP")
 
 -- Whether this process plays everything that it does not skip.
 M.whole = not os.getenv("FAULTS_PART")
@@ -44,9 +39,7 @@ local ENDLESS = { endless_chunk_extension = 3 * M.STALL }
 
 M.clock = core.clock
 
--- A wait without a process: an engine with nothing in the air.
-local sleeper = curl.engine { url = "http://127.0.0.1:1/", cap = 1, max_idle = 1 }
-function M.sleep(seconds) sleeper:step(seconds) end
+M.sleep = core.sleep
 
 local Bed = {}
 Bed.__index = Bed
@@ -70,7 +63,7 @@ end
 --- A client of an origin; notes which settings were given.
 function Bed:client(origin, changes)
   local o = { host = origin, bot_id = "st-1", client_id = "cs-1", client_secret = "secret",
-    from = M.FROM, per_minute = false, retries = 0, timeout = M.ENOUGH, http_version = M.http }
+    from = M.FROM, per_minute = false, retries = 0, timeout = M.ENOUGH }
   if origin:find("^https:") then o.ca_file = self.certs["ca.pem"] end
   for name, value in pairs(changes or {}) do o[name] = value end
   for name, value in pairs(o) do
@@ -117,7 +110,7 @@ end
 -- An answered connection goes on as one of a server that is well.
 local function script_of(row, arg)
   local steps = faults.script(row, arg)
-  if not row.answers or row.leaves or not steps or row.group == "h2" or row.group == "proxy" then
+  if not row.answers or row.leaves or not steps or row.group == "proxy" then
     return steps
   end
   local out = {}
@@ -169,7 +162,6 @@ function Bed:play(row, k, over, changes)
     timeout = row.stalls and M.STALL or ENDLESS[row.name] or M.ENOUGH,
     ca_file = row.ca and self.certs[row.ca] or nil,
     client_cert = self.certs[row.client_cert], client_key = self.certs[row.client_key],
-    http_version = row.group == "h2" and "2" or nil,
     proxy = proxied and case.first_hop.origin or nil,
   }
   for name, value in pairs(changes or {}) do settings[name] = value end

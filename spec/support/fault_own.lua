@@ -85,10 +85,12 @@ end)
 -- What the client makes of a word that this machine's transport never gives.
 local function told(reply)
   return function(bed)
-    local config = require "koresms.config"
+    local config, pacer = require "koresms.config", require "koresms.pacer"
     local client = require("koresms.client").new(
       assert(config.load { host = "https://kore.test", bot_id = "st-1", token = "t", from = "+12" }),
-      function() return { exchange = function() return reply end } end)
+      { open = function()
+        return { transport = { exchange = function() return reply end }, pacer = pacer.new() }
+      end })
     return bed:send(client)
   end
 end
@@ -149,6 +151,5 @@ lost("a token of a callback", { token = function() return "a.b.c" end })
 lost("a listener that raises", { on_event = function() error("no") end })
 lost("no kept connections", { max_idle = 0 })
 lost("plain text allowed", { allow_http = true })
-lost("HTTP/2, and a server without it", { over = "tls", http_version = "2" })
 
 return M

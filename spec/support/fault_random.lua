@@ -34,9 +34,9 @@ function Dice:chance(percent) return self:roll(100) <= percent end
 -- What the servers do -----------------------------------------------------------------------
 
 -- Scenarios by the kind of server that can play them.
-local plain, h2, proxied, handshakes = {}, {}, {}, {}
+local plain, proxied, handshakes = {}, {}, {}
 for _, row in ipairs(faults.list) do
-  local into = row.group == "h2" and h2 or row.group == "proxy" and proxied
+  local into = row.group == "proxy" and proxied
     or (row.listen and row.listen.tls and row.listen.tls.manual) and handshakes
     or not row.listen and plain
   if into then into[#into + 1] = row end
@@ -81,7 +81,6 @@ end
 local function ways(bed)
   local bench = bed.bench
   local own = {
-    h2 = bench:listen { h2 = true },
     manual = bench:listen { tls = { manual = true } },
     proxy = bench:listen { proxy = true },
     nobody = bench:listen { mode = "refuse" },
@@ -89,9 +88,8 @@ local function ways(bed)
   local tunnel = step.after_reading(step.tunnel())
   local secured = { step.handshake(), step.serve() }
   return {
-    { weight = 45, name = "plain", server = bed.servers.plain, rows = plain },
-    { weight = 20, name = "tls", server = bed.servers.tls, rows = plain },
-    { weight = 15, name = "h2", server = own.h2, rows = h2, settings = { http_version = "2" } },
+    { weight = 55, name = "plain", server = bed.servers.plain, rows = plain },
+    { weight = 25, name = "tls", server = bed.servers.tls, rows = plain },
     { weight = 10, name = "handshake", server = own.manual, rows = handshakes, default = secured },
     { weight = 4, name = "proxy", server = bed.servers.plain, hop = own.proxy, rows = proxied,
       default = tunnel },
@@ -117,8 +115,6 @@ local function settings_of(dice, way)
     connect_timeout = dice:one_of { 0.05, 5 }, jti = dice:chance(20),
     per_minute = not dice:chance(80) and 60, proxy = way.hop and way.hop.origin or nil,
   }
-  if way.name == "tls" and dice:chance(20) then out.http_version = "2" end
-  for name, value in pairs(way.settings or {}) do out[name] = value end
   return out
 end
 
@@ -258,7 +254,7 @@ function M.play(bed, seed)
       check(result, server, throttled[result.id] or 0, took[i], timeout, settings)
       lost[result.to] = result.outcome == "unknown" and not result.status
     end
-    if not (at_once and way.name == "h2") then check_connections(stats.connections, lost) end
+    check_connections(stats.connections, lost)
   end)
   client:close()
   return told, not ok and tostring(problem) or nil, count

@@ -188,28 +188,6 @@ expect(over(either("accepted", "not_sent/tls", "not_sent/proxy", LOST),
 expect(over(either("accepted", "not_sent/timeout", TIMEOUT),
   either("accepted", TIMEOUT)), "proxy_{up,down}_k_stall")
 
--- HTTP/2 -----------------------------------------------------------------------------------------
-
-expect("accepted", "h2_{good,next_good,goaway_then_answer,next_goaway_then_answer}")
-expect(BAD, "h2_no_content h2_next_no_content")
-expect("rejected/rate_limited", "h2_throttled h2_next_throttled")
-expect("unknown/server_error", "h2_error h2_next_error")
--- Also where the protocol promises that nothing was processed: what was begun is not repeated.
-expect(LOST, [[
-  h2_{goaway_before,goaway_before_at_headers,refused_stream,refused_at_headers,needs_http11}
-  h2_next_{goaway_before,goaway_before_at_headers,refused_stream,refused_at_headers,needs_http11}
-  h2_{goaway,goaway_error,rst,rst_cancel,rst_no_error}_after_processing
-  h2_next_{goaway,goaway_error,rst,rst_cancel,rst_no_error}_after_processing
-  h2_{rst_unprocessed,rst_at_headers,rst_after_head,rst_in_body}
-  h2_next_{rst_unprocessed,rst_at_headers,rst_after_head,rst_in_body}
-  h2_{unprocessed,processed,head,body}_{close,reset}
-  h2_next_{unprocessed,processed,head,body}_{close,reset} ]])
-expect(TIMEOUT, [[
-  h2_{unprocessed,processed,head,body}_stall h2_next_{unprocessed,processed,head,body}_stall ]])
-expect(either("accepted", LOST), "h2_rst_after_answer h2_next_rst_after_answer")
--- No HTTP/2: the connection is over, or the answer is of no use.
-expect(either(LOST, BAD), "h2_{text,bad_hpack,huge_frame} h2_next_{text,bad_hpack,huge_frame}")
-
 -- What differs ---------------------------------------------------------------------------------
 
 --- Over TLS: a reset or an early end may come before the client thinks it is connected.
@@ -217,16 +195,6 @@ M.over_tls = {}
 each("accept_close accept_reset half_close_processed", function(name)
   M.over_tls[name] = either(LOST, "not_sent/tls")
 end)
-
---- Where libcurl's own HTTP carries HTTP/1.1: it may see the reply before it sends the body,
--- and shows nobody the extensions of chunks that it skips.
-M.by_libcurl = { refused_unread = LOST, endless_chunk_extension = TIMEOUT }
-
---- Whether libcurl's own HTTP cannot be judged by a row: connections of HTTP/1.1 are not kept
--- there, and a status line that says HTTP/2 passes for that.
-function M.not_by_libcurl(row)
-  return row.kept and row.group ~= "h2" or row.name == "status_line_h2"
-end
 
 --- What the settings are that end a failed handshake's text: the word to look for.
 M.hints = {}
@@ -244,8 +212,8 @@ each("tls_client_cert_12_{missing,wrong} tls_{10_only,11_only,null_cipher,alert}
 M.pauses = {
   throttled_seconds = { 1, 1 }, throttled_zero = { 0, 0 }, throttled_hour = { 3600, 3600 },
   throttled_date = { 1, 2 }, throttled_date_past = { 0, 0 }, throttled_twice = { 1, 9 },
-  throttled_date_far = { 3600, 3600 }, throttled_absurd = { 3600, 3600 },
-  limit_told_in_403 = { 2, 2 }, h2_throttled = { 1, 1 }, h2_next_throttled = { 1, 1 },
+  throttled_date_far = { 60, 60 }, throttled_absurd = { 3600, 3600 },
+  limit_told_in_403 = { 2, 2 },
 }
 
 --- The verdicts that a case may have, as a set of texts.
@@ -253,14 +221,12 @@ M.pauses = {
 -- @param k of a sweep, or false
 -- @tparam string way "plain" or "tls"
 -- @tparam number whole the length of what is swept over
--- @tparam[opt] string http the setting http_version
-function M.of(row, k, way, whole, http)
+function M.of(row, k, way, whole)
   local verdict = row.verdict or M.rows[row.name]
   if type(verdict) == "table" then verdict = verdict[way] end
   if type(verdict) == "function" then verdict = verdict(k, whole) end
   local set = {}
-  for _, text in ipairs { verdict, way == "tls" and M.over_tls[row.name] or "",
-      http == "2" and M.by_libcurl[row.name] or "" } do
+  for _, text in ipairs { verdict, way == "tls" and M.over_tls[row.name] or "" } do
     for one in text:gmatch("[^|]+") do set[one] = true end
   end
   return set

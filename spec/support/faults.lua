@@ -27,7 +27,7 @@ M.OK_REPLY = M.step.OK_REPLY
 
 M.list, M.named = {}, {}
 
-for _, file in ipairs { "request", "framing", "content", "tls", "proxy", "h2" } do
+for _, file in ipairs { "request", "framing", "content", "tls", "proxy" } do
   for _, entry in ipairs(require(BASE .. file)) do
     assert(not M.named[entry.name], "two scenarios are called " .. entry.name)
     M.named[entry.name] = entry
@@ -178,7 +178,7 @@ function Bench:listen(options)
   options = options or {}
   local host = options.host or "127.0.0.1"
   local literal = host:find(":", 1, true) and "[" .. host .. "]" or host
-  local scheme = (options.tls or options.h2) and "https" or "http"
+  local scheme = options.tls and "https" or "http"
   return setmetatable({
     bench = self, port = math.floor(reply.port), host = host, scheme = scheme,
     origin = ("%s://%s:%d"):format(scheme, literal, reply.port),
@@ -216,7 +216,7 @@ function Listener:close()
   self.bench:call { cmd = "close", port = self.port }
 end
 
---- Opens the listener that a named scenario of TLS, HTTP/2, proxy or connecting needs.
+--- Opens the listener that a named scenario of TLS, proxy or connecting needs.
 -- @tparam string|table entry
 -- @tparam[opt] table arg for `faults.script`
 -- @tparam[opt] table more further options

@@ -3,12 +3,14 @@
 
 local cjson = require("cjson").new()
 local core = require "koresms.core"
-local cosocket = require "koresms.transport.cosocket"
+local cosocket = require "koresms.nginx.transport"
 
 local M = {}
 
 local function run(job)
-  local transport, text = cosocket.new(job.settings)
+  local origin = core.origin(job.settings.host)
+  local transport, text = cosocket.new(job.settings,
+    core.head(core.path(job.settings.bot_id), origin.authority))
   if not transport then return { text = text } end
   local replies = {}
   for index, exchange in ipairs(job.exchanges or { {} }) do
@@ -17,7 +19,7 @@ local function run(job)
     local reply = transport:exchange {
       token = "eyJ0b2tlbiI6MX0.e30.c2ln",
       body = exchange.body or core.body("+19876543210", "+911234567890"),
-      timeout = exchange.timeout or job.timeout or 5,
+      deadline = start + (exchange.timeout or job.timeout or 5),
       connect_timeout = exchange.connect_timeout or job.connect_timeout or 5,
     }
     reply.elapsed = core.clock() - start

@@ -3,6 +3,7 @@
 -- SIGINT, SIGTERM and SIGHUP are only counted meanwhile: the source then ends, and what is in
 -- flight is waited for.
 local core = require "koresms.core"
+local session_of = require("koresms.client").session
 local number_set = require "koresms.cli.number_set"
 local output = require "koresms.cli.output"
 local progress = require "koresms.cli.progress"
@@ -69,7 +70,7 @@ end
 
 -- Asked by the stream, also while nothing ends: whether it is to start nothing more.
 local function watch(self)
-  if look(self) > 1 and not self.client.closed then
+  if look(self) > 1 and not session_of(self.client).closed then
     tell(self, "interrupted again: what is in flight is given up")
     self.client:close()
   end
@@ -188,7 +189,7 @@ function M.run(client, input, found, rest, arguments)
     rows = 0, -- given to the stream, later: or kept
     pending = {}, -- by their index in the stream
     waiting = 0, -- given to the stream, and not started
-    progress = progress.new(found.messages, client.pacer),
+    progress = progress.new(found.messages, session_of(client).pacer),
   }
   local catcher = core.catch_interrupts()
   io.stdout:setvbuf("full")

@@ -2,6 +2,7 @@
 --
 -- One POST whose body is `{}` tells all that the network and the platform can say. It
 -- names no number, so it sends no message.
+local client_module = require "koresms.client"
 local config = require "koresms.config"
 local core = require "koresms.core"
 local http_date = require "koresms.http_date"
@@ -78,7 +79,7 @@ local function check_configuration(say)
   check_variables(say)
   local client, text = koresms.new()
   if client then
-    local settings = client.settings
+    local settings = client_module.session(client).settings
     local key = settings.where[settings.credential]
     say("ok", "configuration", ("host %s, bot %s, %s, %s"):format(settings.host,
       settings.bot_id, settings.credential == "token" and "a ready-made token"
@@ -211,8 +212,9 @@ function M.run(arguments)
   local say = report.say
   local client = check_configuration(say)
   if not client then return 2 end
-  local reply, judged = client:probe()
-  if check_network(say, client.settings, reply) then
+  local session = client_module.session(client)
+  local reply, judged = client_module.probe(session)
+  if check_network(say, session.settings, reply) then
     check_clock(say, reply)
     check_answer(say, judged)
   else

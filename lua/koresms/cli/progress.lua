@@ -28,22 +28,6 @@ local function speed(rate)
   return ("%.1f/min"):format(rate * 60)
 end
 
---- The least time in which a client's limits let so many messages begin.
--- @tparam table pacer
--- @tparam number count
--- @tparam boolean running whether the limits are used up already: else the first window is
---   free at once
--- @treturn number seconds
-function M.paced(pacer, count, running)
-  local seconds = 0
-  for _, window in ipairs(pacer.windows) do
-    local share = window.limit - window.reserve
-    local windows = running and count / share or math.floor((count - 1) / share)
-    seconds = math.max(seconds, windows * (window.life + window.width))
-  end
-  return count > 0 and seconds or 0
-end
-
 -- Whether a descriptor is a terminal; and how many columns it has.
 local function terminal(descriptor)
   local ok = os.execute("[ -t " .. descriptor .. " ]")
@@ -113,7 +97,7 @@ end
 local function line(self)
   local left, eta = self.total - self.done, "?"
   if self.done > 0 then
-    eta = M.duration(math.max(left / rate_of(self), M.paced(self.pacer, left, true)))
+    eta = M.duration(math.max(left / rate_of(self), self.pacer:least_time(left, true)))
   end
   local text, room
   for _, short in ipairs({ false, true }) do

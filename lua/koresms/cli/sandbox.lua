@@ -4,7 +4,6 @@
 -- ends: a script that is killed leaves no sandbox behind. Standard input plays no part,
 -- since a script's background job has an empty or an inherited one.
 local core = require "koresms.core"
-local curl = require "koresms.transport.curl"
 local output = require "koresms.cli.output"
 
 local M = {}
@@ -50,10 +49,8 @@ local function parent()
   return text and text:match("^.*%) %S (%d+)")
 end
 
--- Plain Lua cannot wait without a child process; a transport can, and Ctrl-C ends it.
-local function wait(box, started_by)
-  local transport = assert(curl.new({ max_idle = 30 }, box.plain))
-  while parent() == started_by do transport:wait(core.clock() + POLL) end
+local function wait(started_by)
+  while parent() == started_by do core.sleep(POLL) end
 end
 
 function M.run(arguments)
@@ -70,7 +67,7 @@ function M.run(arguments)
   io.stdout:flush()
   output.complain("sandbox on " .. box.host .. " and " .. box.plain .. "; export the lines "
     .. "above, and `koresms send --to +911234567890`. Ctrl-C or SIGTERM stops it")
-  local ok, problem = pcall(wait, box, started_by)
+  local ok, problem = pcall(wait, started_by)
   box:stop()
   if not ok and not tostring(problem):find("interrupted!", 1, true) then error(problem, 0) end
   return 0

@@ -1,5 +1,6 @@
 --- `koresms send`: one message.
 local core = require "koresms.core"
+local session_of = require("koresms.client").session
 local koresms = require "koresms"
 local mask = require "koresms.mask"
 local output = require "koresms.cli.output"
@@ -45,7 +46,7 @@ local function dry_run(client, from, to, as_json)
   end
   local token, text, code = client:token()
   if not token then return report(not_sent(code, text, from, to), as_json) end
-  local settings = client.settings
+  local settings = session_of(client).settings
   local url = core.origin(settings.host).origin .. core.path(settings.bot_id)
   if as_json then
     output.print(output.json({ "dry_run", "url", "from", "to" },
@@ -63,7 +64,7 @@ function M.run(arguments)
     output.complain(text)
     return 2
   end
-  local from = arguments.from or client.settings.from
+  local from = arguments.from or session_of(client).settings.from
   if not from then
     output.complain("no sender: give --from, or set KORESMS_FROM")
     return 2

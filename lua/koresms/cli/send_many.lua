@@ -3,6 +3,7 @@
 -- The input is read twice, so that nothing is sent before every row has been looked at.
 local bulk = require "koresms.cli.bulk"
 local core = require "koresms.core"
+local session_of = require("koresms.client").session
 local input = require "koresms.cli.input"
 local koresms = require "koresms"
 local mask = require "koresms.mask"
@@ -112,9 +113,9 @@ local function limits(settings)
 end
 
 local function dry_run(client, found, as_json)
-  local settings = client.settings
+  local settings = session_of(client).settings
   local url = core.origin(settings.host).origin .. core.path(settings.bot_id)
-  local seconds = progress.paced(client.pacer, found.messages)
+  local seconds = session_of(client).pacer:least_time(found.messages)
   if as_json then
     output.print(output.json(
       { "dry_run", "url", "rows", "messages", "bad", "duplicates", "seconds" },
@@ -144,7 +145,7 @@ local function prepare(arguments)
   if fault then return output.complain(fault) end
   local rows
   rows, fault = input.open(arguments.file, arguments.from,
-    (arguments.from or client.settings.from) ~= nil)
+    (arguments.from or session_of(client).settings.from) ~= nil)
   if not rows then return output.complain(fault) end
   if rows.remark then output.complain(rows.remark) end
   local found = survey(rows)

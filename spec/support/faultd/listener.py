@@ -5,7 +5,6 @@ import socket
 import threading
 import time
 
-import h2
 import steps
 import tls
 from connection import DONE, Connection
@@ -16,7 +15,7 @@ SERVE = [{"do": "serve"}]
 
 class Listener:
     """options: host ("127.0.0.1", "::1"), port (0: a free one), tls (see tls.context;
-    "manual": the script does the handshake), h2 (scripts are those of h2.py), proxy
+    "manual": the script does the handshake), proxy
     (what comes is counted as proxied, not as processed), limit (seconds a connection
     may last), mode ("refuse": bound but not listening, "blackhole": connecting hangs),
     connections (a script for each connection in turn), default (for later ones)."""
@@ -26,10 +25,7 @@ class Listener:
         self.mode = options.get("mode", "serve")
         self.limit = options.get("limit", 30)
         self.proxy = bool(options.get("proxy"))
-        self.h2 = bool(options.get("h2"))
         settings = options.get("tls")
-        if self.h2:
-            settings = {"alpn": ["h2", "http/1.1"], **(settings or {})}
         self.context = None if settings is None else tls.context(settings, certs)
         self.manual_tls = bool(settings and settings.get("manual"))
         self.script(options.get("connections"), options.get("default"))
@@ -54,9 +50,8 @@ class Listener:
 
     def script(self, connections=None, default=None):
         """New scripts and new counters; connections still open keep the old ones."""
-        check = h2.check if self.h2 else steps.check
-        scripts = [check(one) for one in connections or []]
-        last = check(default) if default else ([] if self.h2 else SERVE)
+        scripts = [steps.check(one) for one in connections or []]
+        last = steps.check(default) if default else SERVE
         with LOCK:
             self.scripts, self.default = scripts, last
             self.counters = Counters()
@@ -100,7 +95,7 @@ class Listener:
 
     def run(self, connection):
         try:
-            connection.run(h2.play if self.h2 else steps.play)
+            connection.run(steps.play)
         finally:
             with LOCK:
                 self.live.discard(connection)

@@ -27,18 +27,6 @@ M.curl = {
   [98] = "tls", -- client certificate required
 }
 
---- libcurl's codes after a request byte may have left, where it is not a lost connection.
-M.curl_after = {
-  [1] = "bad_response", -- HTTP/0.9, or no HTTP at all
-  [8] = "bad_response",
-  [27] = "bad_response", -- a head line over libcurl's limit is said to be out of memory
-  [61] = "bad_response",
-  [63] = "bad_response",
-}
-
--- What is not told apart by a code.
-local CHUNKS = "chunk"
-
 --- What would help where TLS failed: a pattern of OpenSSL's, GnuTLS's or libcurl's text, and
 -- the setting to look at. The first row that fits counts.
 M.tls_advice = {
@@ -72,36 +60,24 @@ local function with_advice(text)
   end
 end
 
-local phases = { resolve = "dns", connect = "connect", proxy = "proxy", tls = "connect" }
+-- What a time-out of libcurl's means, by how far it had come.
+local timed_out = { resolve = "dns", connect = "connect", proxy = "proxy", handshake = "connect" }
 
-local TIMED_OUT, OUT_OF_MEMORY = 28, 27
+local TIMED_OUT = 28
 
-local function name_of(code, text, starts, phase, refused, late)
-  if starts > 0 then
-    if refused or text:find(CHUNKS, 1, true) then return "bad_response" end
-    if code == TIMED_OUT then return "timeout" end
-    return M.curl_after[code] or "connection_lost"
-  end
-  if code == TIMED_OUT then return late and "timeout" or phases[phase] end
-  -- A tunnel that the proxy refused or broke ends in a code of its own connection.
-  return M.curl[code] or (phase == "proxy" and "proxy") or "connect"
-end
-
---- Names a failure of libcurl.
--- @tparam number code a CURLcode
--- @tparam string text what libcurl says
--- @tparam number starts times request bytes began to leave
--- @tparam string phase "resolve", "connect", "proxy" or "tls"
--- @tparam boolean refused the reply was refused for what it held
--- @tparam boolean late the deadline has passed
+--- Names a failure of the engine of koresms.curl.
+-- @tparam string what it says that failed, see `request:reply` there
+-- @tparam number starts 0 where no byte has left
+-- @tparam string text
+-- @tparam number code a CURLcode, 0 where there is none
 -- @treturn string
 -- @treturn string the text, with an advice where there is one
-function M.from_curl(code, text, starts, phase, refused, late)
-  local name = name_of(code, text, starts, phase, refused, late)
+function M.from_curl(what, starts, text, code)
+  if starts > 0 or code == 0 then return what, text end
+  if code == TIMED_OUT then return timed_out[what], text end
+  -- A tunnel that the proxy refused or broke ends in a code of its own connection.
+  local name = M.curl[code] or what == "proxy" and "proxy" or "connect"
   if name == "tls" then return name, with_advice(text) end
-  if starts > 0 and code == OUT_OF_MEMORY then
-    text = "a line of the reply's head is too long"
-  end
   return name, text
 end
 

@@ -1,8 +1,8 @@
 --- What the phase of nginx that is under way permits.
--- @module koresms.transport.phase
+-- @module koresms.nginx.phase
 -- luacheck: std ngx_lua
 
-local failure = require "koresms.transport.failure"
+local failure = require "koresms.failure"
 
 local get_phase = ngx.get_phase
 

@@ -53,8 +53,8 @@ local function pop(queue)
 end
 
 -- Whoever listens has been told. Else what went wrong must not be lost.
-local function report(sender, result)
-  if result.outcome == "accepted" or sender.settings.on_event then return end
+local function report(session, result)
+  if result.outcome == "accepted" or session.settings.on_event then return end
   ngx.log(ngx.ERR, "koresms.later: message ", mask.text(result.id, 80), " to ", mask.number(result.to), ": ",
     result.outcome, " (", result.code, "): ", result.message)
 end
@@ -62,22 +62,24 @@ end
 -- Sends the messages at the head of the queue that have the same options.
 local function send_some(sender, queue)
   local options = head(queue).options
-  local function pull()
+  local function source()
     local item = head(queue)
     if not item or item.options ~= options then return nil end
     local job = pop(queue).job
     return { to = job.to, from = job.from, id = job.id }
   end
-  local results, _, _, closing = sender:send_many(pull, options)
-  queue.closing = closing
-  for result in results do report(sender, result) end
+  local session = client.session(sender)
+  for result in sender:send_many(source, { timeout = options.timeout,
+      connect_timeout = options.connect_timeout, retries = options.retries,
+      stop = function() return queue.flushed end }) do
+    report(session, result)
+  end
 end
 
 local function drain(sender, queue)
   while head(queue) and not queue.flushed do send_some(sender, queue) end
-  while head(queue) do
-    report(sender, delivery.conclude(sender, pop(queue).job, delivery.cancelled()))
-  end
+  local session = client.session(sender)
+  while head(queue) do report(session, delivery.cancelled(session, pop(queue).job)) end
 end
 
 -- Ends the sending some time after the worker was told to exit.
@@ -85,7 +87,6 @@ local function watch(queue)
   while not ngx.worker.exiting() do ngx.sleep(TICK) end
   ngx.sleep(M.FLUSH)
   queue.flushed = true
-  getmetatable(queue.closing).__close(queue.closing)
 end
 
 -- The timer's handler. In a worker that exits it is called, too.
@@ -95,7 +96,7 @@ local function run(_, sender, queue)
   local watcher = ngx.thread.spawn(watch, queue)
   local ok, text = pcall(drain, sender, queue)
   ngx.thread.kill(watcher)
-  queue.running, queue.closing = false, nil
+  queue.running = false
   if not ok then ngx.log(ngx.ERR, "koresms.later: ", text) end
 end
 
@@ -144,24 +145,24 @@ end
 -- @treturn[2] string "invalid_number", "rate_limited" (the queue is full), "cancelled" (the
 --   client is closed), "context" or "config"
 function M.put(default, message, options)
-  local where = "bad argument #1 to 'later'"
   local checked = client.check_options("bad argument #2 to 'later'", options, types)
   local sender = checked.client
-  if sender and getmetatable(sender) ~= "koresms.client" then
+  if sender and not client.session(sender) then
     misuse.raise("bad argument #2 to 'later' (option 'client': one that koresms.new made expected)")
   end
-  delivery.check(where, message)
+  delivery.check("bad argument #1 to 'later'", message)
   local ngx = rawget(_G, "ngx")
   if not (ngx and ngx.timer and ngx.get_phase) then return nil, ADVICE, "context" end
-  local timers, phase = require("koresms.transport.phase").has_timers()
+  local timers, phase = require("koresms.nginx.phase").has_timers()
   if not timers then return nil, ("%s; this is %s"):format(ADVICE, phase), "context" end
   if not sender then
     local text, code
     sender, text, code = default()
     if not sender then return nil, text, code end
   end
-  local job = delivery.job({ plan = delivery.plan(sender, nil, checked) }, where, message)
-  local refused = delivery.obstacle(sender, job)
+  local session = client.session(sender)
+  local job = delivery.fill({}, delivery.plan(session, checked), message)
+  local refused = delivery.preflight(session, job)
   if refused and refused.code ~= "context" then return nil, refused.message, refused.code end
   delivery.begin(job)
   return put(sender, job, interned(checked))

@@ -1,15 +1,13 @@
 --- The transport inside nginx: one POST over a cosocket of ngx_lua, which waits in nginx's
 -- own event loop. A request whose bytes began to leave is never sent again from here.
--- @module koresms.transport.cosocket
+-- @module koresms.nginx.transport
 
 local core = require "koresms.core"
-local failure = require "koresms.transport.failure"
-local pacer = require "koresms.pacer_shared"
-local peer = require "koresms.transport.peer"
-local refusal = require("koresms.transport.phase").refusal
-local threads = require "koresms.transport.threads"
+local failure = require "koresms.failure"
+local peer = require "koresms.nginx.peer"
+local refusal = require("koresms.nginx.phase").refusal
 
-local clock, new_request, new_reader = core.clock, core.request, core.reader
+local clock, post, new_reader = core.clock, core.post, core.reader
 local tcp, sleep = ngx.socket.tcp, ngx.sleep
 local spawn, wait, kill = ngx.thread.spawn, ngx.thread.wait, ngx.thread.kill
 local ceil, min, max = math.ceil, math.min, math.max
@@ -32,21 +30,17 @@ Transport.__index = Transport
 
 --- Makes a transport. Nothing is connected, so that it can be made in any phase.
 -- @tparam table settings of the client
+-- @tparam string head of every request, from koresms.core's `head`
 -- @treturn[1] table transport
 -- @treturn[2] nil
 -- @treturn[2] string which setting cannot be used, and why
-function M.new(settings)
+function M.new(settings, head)
   local to, text = peer.read(settings)
   if not to then return nil, text end
-  local paces
-  paces, text = pacer.open(settings)
-  if not paces then return nil, text end
   return setmetatable({
-    peer = to, closed = false,
+    peer = to, head = head, closed = false,
+    connecting = 0, -- exchanges of which nothing has left yet
     idle = math.floor(min((settings.max_idle or 30) * 1000, LONGEST)),
-    streams = threads, -- what opens streams over this transport
-    refusal = refusal, -- why nothing can be sent from here, or nil
-    pacer = function() return paces end,
   }, Transport)
 end
 
@@ -175,45 +169,40 @@ local function receive(sock, reader, deadline)
   return piece ~= nil and #piece % BUFFER_UNIT ~= 0
 end
 
---- One POST.
--- @tparam table request `token`, `body`, `timeout` and `connect_timeout` in seconds
--- @treturn table what came: `status`, `body`, `retry_after`, `date`, `starts`; or `failure`,
---   `starts` (0 is the proof that no byte of the request left), `text`
-function Transport:exchange(request)
-  if self.closed then
-    return { failure = "cancelled", starts = 0, text = "the client was closed" }
-  end
-  local refused = refusal()
-  if refused then return refused end
-  local to = self.peer
-  local bytes = new_request(to.path, to.authority, request.token, request.body)
-  local now = clock()
-  local deadline = now + request.timeout
-  local connected_by = min(deadline, now + request.connect_timeout)
+-- A connected socket, and whether it was used before; or nil and a reply.
+local function connected(self, job)
+  local to, now = self.peer, clock()
+  local connected_by = min(job.deadline, now + job.connect_timeout)
   local sock = tcp()
   local done, text, phase = open(to, sock, connected_by)
   if not done then
     sock:close()
     local reply = failed(to, 0, phase, text)
-    if text == "timeout" and connected_by == deadline then reply.failure = "timeout" end
-    return reply
+    if text == "timeout" and connected_by == job.deadline then reply.failure = "timeout" end
+    return nil, reply
   end
-  if not budget(sock, deadline) then
+  if not budget(sock, job.deadline) then
     sock:close()
-    return { failure = "timeout", starts = 0, text = "no time was left to send the request" }
+    return nil, { failure = "timeout", starts = 0, text = "no time was left to send the request" }
   end
-  -- From here on a byte may have left.
-  done, text = sock:send(bytes)
-  if not done then
-    sock:close()
-    return failed(to, 1, "send", text)
-  end
+  return sock, (sock:getreusedtimes() or 0) > 0
+end
+
+-- Sends the bytes of a request: the one place from which they leave. True, or nil and a reply.
+local function write_request(self, sock, bytes)
+  local done, text = sock:send(bytes)
+  if done then return true end
+  sock:close()
+  return nil, failed(self.peer, 1, "send", text)
+end
+
+-- The reply to a request that has left.
+local function read_reply(self, sock, deadline)
   local reader = new_reader()
-  local empty, name
-  empty, text, name = receive(sock, reader, deadline)
+  local empty, text, name = receive(sock, reader, deadline)
   if empty == nil then
     sock:close()
-    local reply = failed(to, 1, "receive", text)
+    local reply = failed(self.peer, 1, "receive", text)
     reply.failure = name or reply.failure
     return reply
   end
@@ -221,6 +210,28 @@ function Transport:exchange(request)
   local keep = reusable and empty and self.idle > 0
   if not (keep and sock:setkeepalive(self.idle, POOL_SIZE)) then sock:close() end
   return { status = status, body = body, retry_after = retry_after, date = date, starts = 1 }
+end
+
+--- One POST.
+-- @tparam table job `token`, `body`, `deadline` (on the clock of koresms.core) and
+--   `connect_timeout` (seconds)
+-- @treturn table what came: `status`, `body`, `retry_after`, `date`; or `failure` and `text`; in
+--   both cases `starts` (0 is the proof that no byte of the request left) and `reused` (whether
+--   the connection had carried a request before)
+function Transport:exchange(job)
+  if self.closed then
+    return { failure = "cancelled", starts = 0, text = "the client was closed" }
+  end
+  local refused = refusal()
+  if refused then return refused end
+  self.connecting = self.connecting + 1
+  local sock, reused = connected(self, job)
+  self.connecting = self.connecting - 1
+  if not sock then return reused end
+  local sent, reply = write_request(self, sock, post(self.head, job.token, job.body))
+  if sent then reply = read_reply(self, sock, job.deadline) end
+  reply.reused = reused
+  return reply
 end
 
 --- Waits until `when` on the clock of koresms.core, without holding the worker; ends early

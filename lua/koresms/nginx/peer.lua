@@ -1,6 +1,6 @@
 --- What a cosocket's connection is made of, read from the settings once: where it goes, by
 -- which proxy, with which certificate, and its name in nginx's pool of kept connections.
--- @module koresms.transport.peer
+-- @module koresms.nginx.peer
 -- luacheck: std ngx_lua
 
 local core = require "koresms.core"
@@ -93,24 +93,19 @@ end
 
 --- Reads the settings of one peer.
 -- @tparam table settings of the client
--- @treturn[1] table `path` and `authority` of the request; `host`, `port` and `place` (for
+-- @treturn[1] table `host`, `port` and `place` (for
 --   people) of what is connected to, `by_name` where `host` is no address; `proxy` with its
 --   `request`; `tls_name`; `certificate`; `target` (for people); `pool`, options of connect()
 -- @treturn[2] nil
 -- @treturn[2] string which setting cannot be used, and why
 function M.read(settings)
-  local origin, path, text
+  local origin, text
   origin, text = core.origin(settings.host)
   if not origin then return nil, "host " .. text end
-  path, text = core.path(settings.bot_id)
-  if not path then return nil, "bot_id " .. text end
   local tls = origin.scheme == "https"
   if tls and settings.ca_file then
     return nil, "ca_file cannot be applied inside nginx, which trusts what "
       .. "lua_ssl_trusted_certificate names; set that directive and leave ca_file out"
-  end
-  if settings.http_version == "2" then
-    return nil, "http_version \"2\" is not available inside nginx; use \"1.1\""
   end
   local target = ("%s:%d"):format(literal(origin.host), origin.port)
   local proxy, certificate
@@ -126,7 +121,7 @@ function M.read(settings)
   local name = pool_name(target, origin.scheme, settings.proxy or "",
     certificate and certificate.pem or "", settings.client_key or "")
   return {
-    path = path, authority = origin.authority, target = target,
+    target = target,
     host = destination(first.host), port = first.port,
     by_name = is_name(destination(first.host)),
     place = ("%s%s:%d"):format(proxy and "proxy " or "", literal(first.host), first.port),

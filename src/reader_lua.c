@@ -1,15 +1,14 @@
 /*
-** http1.c - shows the reader of HTTP/1.1 replies to Lua, for transports without libcurl.
+** reader_lua.c - shows the reader of HTTP/1.1 replies to Lua, for transports without libcurl.
 */
 #include <string.h>
 
-#include "http1.h"
 #include "koresms.h"
 #include "reader.h"
 
-#define CLASS "koresms.reader"
-#define CAP_DEFAULT 1048576.0 /* 1 MiB */
-#define CAP_MAX 1073741824.0  /* 1 GiB: fits size_t and leaves room to double */
+#define CLASS       "koresms.reader"
+#define CAP_DEFAULT 1048576.0    /* 1 MiB */
+#define CAP_MAX     1073741824.0 /* 1 GiB: fits size_t and leaves room to double */
 
 /* Expects the reader at 1. */
 static ksms_reader *self(lua_State *L)
@@ -138,4 +137,3 @@ void ksms_open_reader(lua_State *L)
     lua_pushcfunction(L, l_reader);
     lua_setfield(L, -2, "reader");
 }
-
