@@ -42,11 +42,15 @@ static inline void ksms_setfuncs(lua_State *L, const luaL_Reg *l)
 /*
 ** Creates the class 'name' with methods 'l' (reachable by __index), and
 ** 'gc' as finalizer; on 5.4 also as __close. Leaves nothing on the stack.
+** The class is registered once it is complete, so that an error in between
+** leaves none without a finalizer.
 */
 static inline void ksms_newclass(lua_State *L, const char *name,
                                  const luaL_Reg *l, lua_CFunction gc)
 {
-    if (luaL_newmetatable(L, name)) {
+    luaL_getmetatable(L, name);
+    if (lua_isnil(L, -1)) {
+        lua_newtable(L);
         lua_newtable(L);
         ksms_setfuncs(L, l);
         lua_setfield(L, -2, "__index");
@@ -60,10 +64,9 @@ static inline void ksms_newclass(lua_State *L, const char *name,
            class nor reach its finalizer. */
         lua_pushstring(L, name);
         lua_setfield(L, -2, "__metatable");
-#if LUA_VERSION_NUM < 503
         lua_pushstring(L, name);
         lua_setfield(L, -2, "__name");
-#endif
+        lua_setfield(L, LUA_REGISTRYINDEX, name);
     }
     lua_pop(L, 1);
 }

@@ -3,6 +3,8 @@
 ** 'auth' header. It only signs, so no algorithm is ever taken from a token.
 ** A signer is keyed once and lives as long as its client; each token costs
 ** one MAC or one RSA signature, and no allocation but the token's string.
+** A token is put together outside of the signer: making the string may run
+** finalizers, which may sign with the same signer.
 ** OpenSSL's error queue is left as it was found: nginx reads the same queue.
 */
 #define _POSIX_C_SOURCE 200809L
@@ -31,10 +33,16 @@ Ubuntu), openssl-devel (Fedora), openssl-dev (Alpine), openssl (Homebrew)"
 #include "fork.h"
 #include "koresms.h"
 
+/* May be given to the compiler, so that the other branch is built, too. */
+#ifndef KSMS_HAVE_EVP_MAC
 #if defined(LIBRESSL_VERSION_NUMBER) || OPENSSL_VERSION_NUMBER < 0x30000000L
 #define KSMS_HAVE_EVP_MAC   0
 #else
 #define KSMS_HAVE_EVP_MAC   1
+#endif
+#endif
+
+#if KSMS_HAVE_EVP_MAC
 #include <openssl/core_names.h>
 #include <openssl/params.h>
 #endif
@@ -55,7 +63,9 @@ Ubuntu), openssl-devel (Fedora), openssl-dev (Alpine), openssl (Homebrew)"
 /* Every byte of a name may become "\u00XX"; the rest of the claims are two
    integers, a jti and their names. */
 #define CLAIMS_MAX      (2 * 6 * KSMS_NAME_MAX + 192)
-#define TOKEN_MAX       (64 + ksms_b64_len(CLAIMS_MAX) + ksms_b64_len(SIGNATURE_MAX))
+#define HEAD_MAX        64          /* the encoded header and its dot */
+#define TOKEN_MAX       (HEAD_MAX + ksms_b64_len(CLAIMS_MAX) + 1 \
+                         + ksms_b64_len(SIGNATURE_MAX))
 
 #define JTI_BYTES       16          /* 128 random bits */
 
@@ -81,10 +91,10 @@ typedef struct signer {
 #endif
     double ttl;
     int jti;
-    size_t head_len;            /* encoded header and its dot, in 'token' */
-    size_t claims_len;          /* the constant claims, in 'claims' */
-    char claims[CLAIMS_MAX];
-    char token[TOKEN_MAX];
+    size_t head_len;            /* 0 in a signer that was closed */
+    size_t claims_len;
+    char head[HEAD_MAX];        /* encoded header and its dot */
+    char claims[CLAIMS_MAX];    /* the constant claims */
 } signer;
 
 
@@ -280,13 +290,13 @@ static char *string_claim(lua_State *L, char *p, const char *name,
 /* The encoded header, and the claims that never change. */
 static int prepare(lua_State *L, signer *s, const algorithm *a)
 {
-    char header[64], *p = header;
+    char header[HEAD_MAX / 2], *p = header;
     p = ksms_literal(p, "{\"alg\":\"");
     p = ksms_literal(p, a->name);
     p = ksms_literal(p, "\",\"typ\":\"JWT\"}");
-    s->head_len = ksms_b64url(s->token, (unsigned char *)header,
-                         (size_t)(p - header));
-    s->token[s->head_len++] = '.';
+    s->head_len = ksms_b64url(s->head, (unsigned char *)header,
+                              (size_t)(p - header));
+    s->head[s->head_len++] = '.';
     p = string_claim(L, s->claims, "{\"appId\":\"", "client_id");
     if (p != NULL)
         p = string_claim(L, p, "\"sub\":\"", "subject");
@@ -383,6 +393,47 @@ static int draw_id(const unsigned char **id)
     return 1;
 }
 
+/* Writes the encoded claims at 't'; returns their end, NULL where there is no identifier. */
+static char *write_claims(const signer *s, double now, char *t)
+{
+    char claims[CLAIMS_MAX], *p = claims;
+    const unsigned char *id;
+    memcpy(p, s->claims, s->claims_len);
+    p = ksms_integer(ksms_literal(p + s->claims_len, "\"iat\":"), now);
+    p = ksms_integer(ksms_literal(p, ",\"exp\":"), now + s->ttl);
+    if (s->jti) {
+        if (!draw_id(&id))
+            return NULL;
+        p = ksms_literal(p, ",\"jti\":\"");
+        p = ksms_hex(p, id, JTI_BYTES);
+        *p++ = '"';
+    }
+    *p++ = '}';
+    return t + ksms_b64url(t, (unsigned char *)claims, (size_t)(p - claims));
+}
+
+/* Writes a token; returns its length, 0 where it has failed, for the reason in '*fault'. */
+static size_t write_token(const signer *s, double now, char *token, const char **fault)
+{
+    unsigned char sig[SIGNATURE_MAX];
+    size_t sig_len;
+    char *t;
+    memcpy(token, s->head, s->head_len);
+    t = write_claims(s, now, token + s->head_len);
+    if (t == NULL) {
+        *fault = "no random bytes for the claim jti";
+        return 0;
+    }
+    if (!sign(s, (unsigned char *)token, (size_t)(t - token), sig, &sig_len)) {
+        *fault = "the token could not be signed";
+        return 0;
+    }
+    *t++ = '.';
+    t += ksms_b64url(t, sig, sig_len);
+    OPENSSL_cleanse(sig, sig_len);
+    return (size_t)(t - token);
+}
+
 /***
 Signs a token: claims `appId`, `sub`, `iat`, `exp`, and a fresh `jti` where
 the signer was made so. Times are whole seconds (NumericDate, RFC 7519, 2).
@@ -390,44 +441,32 @@ the signer was made so. Times are whole seconds (NumericDate, RFC 7519, 2).
 @tparam[opt] number now seconds since 1970; the system's clock by default
 @treturn[1] string the compact token
 @treturn[2] nil
-@treturn[2] string what the crypto library said
+@treturn[2] string what the crypto library said, or that the signer was closed, as it
+  is for finalizers that run at the end of the program
 */
 static int signer_token(lua_State *L)
 {
-    signer *s = (signer *)luaL_checkudata(L, 1, SIGNER);
+    const signer *s = (signer *)luaL_checkudata(L, 1, SIGNER);
     double now = floor(luaL_optnumber(L, 2, (lua_Number)time(NULL)));
-    unsigned char sig[SIGNATURE_MAX];
-    const unsigned char *id;
-    size_t sig_len;
-    char *p = s->claims + s->claims_len, *t = s->token + s->head_len;
+    const char *fault = NULL;
+    char token[TOKEN_MAX];
+    size_t n;
     luaL_argcheck(L, now >= 0 && now <= 9e12, 2, "no time of this age");
-    if (s->head_len == 0)
-        return luaL_error(L, "this signer was closed");
-    ERR_set_mark();
-    p = ksms_integer(ksms_literal(p, "\"iat\":"), now);
-    p = ksms_integer(ksms_literal(p, ",\"exp\":"), now + s->ttl);
-    if (s->jti) {
-        if (!draw_id(&id)) {
-            lua_pushnil(L);
-            push_crypto_error(L, "no random bytes for the claim jti");
-            return 2;
-        }
-        p = ksms_literal(p, ",\"jti\":\"");
-        p = ksms_hex(p, id, JTI_BYTES);
-        *p++ = '"';
-    }
-    *p++ = '}';
-    t += ksms_b64url(t, (unsigned char *)s->claims, (size_t)(p - s->claims));
-    if (!sign(s, (unsigned char *)s->token, (size_t)(t - s->token), sig,
-              &sig_len)) {
+    if (s->head_len == 0) {
         lua_pushnil(L);
-        push_crypto_error(L, "the token could not be signed");
+        lua_pushliteral(L, "this signer was closed");
+        return 2;
+    }
+    ERR_set_mark();
+    n = write_token(s, now, token, &fault);
+    if (n == 0) {
+        lua_pushnil(L);
+        push_crypto_error(L, fault);
         return 2;
     }
     ERR_pop_to_mark();
-    *t++ = '.';
-    t += ksms_b64url(t, sig, sig_len);
-    lua_pushlstring(L, s->token, (size_t)(t - s->token));
+    lua_pushlstring(L, token, n);
+    OPENSSL_cleanse(token, n);
     return 1;
 }
 
@@ -441,7 +480,9 @@ static int signer_tostring(lua_State *L)
 /***
 Makes an identifier of 128 random bits.
 @function random_id
-@treturn string 32 hexadecimal digits
+@treturn[1] string 32 hexadecimal digits
+@treturn[2] nil
+@treturn[2] string what the crypto library said
 */
 static int l_random_id(lua_State *L)
 {
@@ -449,8 +490,9 @@ static int l_random_id(lua_State *L)
     char text[2 * JTI_BYTES];
     ERR_set_mark();
     if (!draw_id(&id)) {
+        lua_pushnil(L);
         push_crypto_error(L, "no random bytes");
-        return lua_error(L);
+        return 2;
     }
     ERR_pop_to_mark();
     lua_pushlstring(L, text, (size_t)(ksms_hex(text, id, JTI_BYTES) - text));

@@ -10,10 +10,21 @@
 #define CAP_DEFAULT 1048576.0    /* 1 MiB */
 #define CAP_MAX     1073741824.0 /* 1 GiB: fits size_t and leaves room to double */
 
+/* What Lua holds. */
+typedef struct lua_reader {
+    ksms_reader reader;
+    int taken;      /* the reply was asked for */
+} lua_reader;
+
 /* Expects the reader at 1. */
+static lua_reader *check_reader(lua_State *L)
+{
+    return (lua_reader *)luaL_checkudata(L, 1, CLASS);
+}
+
 static ksms_reader *self(lua_State *L)
 {
-    return (ksms_reader *)luaL_checkudata(L, 1, CLASS);
+    return &check_reader(L)->reader;
 }
 
 /* Leaves "more" or "done", or nil, text and code of the failure. */
@@ -87,16 +98,23 @@ once: a second call finds it empty.
 */
 static int l_result(lua_State *L)
 {
-    ksms_reader *r = self(L);
+    lua_reader *l = check_reader(L);
+    ksms_reader *r = &l->reader;
+    int first = !l->taken;
     if (r->state != KSMS_DONE)
         return luaL_error(L, "the reply is not complete");
+    /* Pushing may run a finalizer that asks for this reply, too, or may raise: the buffer
+       stays until all is pushed, and in the second case for the next call. */
+    l->taken = 1;
     lua_pushinteger(L, r->head.status);
     lua_pushlstring(L, r->body.n > 0 ? r->body.bytes : "", r->body.n);
     push_text(L, r->head.retry_after);
     push_text(L, r->head.date);
     lua_pushboolean(L, r->reusable);
+    r->body.n = 0;
     /* The collector does not know how large the buffers are: do not wait for it. */
-    ksms_reader_release(r);
+    if (first)
+        ksms_reader_release(r);
     return 5;
 }
 
@@ -116,12 +134,12 @@ Makes a reader for one reply.
 static int l_reader(lua_State *L)
 {
     lua_Number cap = luaL_optnumber(L, 1, CAP_DEFAULT);
-    ksms_reader *r;
+    lua_reader *l;
     luaL_argcheck(L, cap >= 0 && cap <= CAP_MAX, 1, "out of range");
-    r = (ksms_reader *)ksms_newuserdata(L, sizeof *r);
-    memset(r, 0, sizeof *r);
+    l = (lua_reader *)ksms_newuserdata(L, sizeof *l);
+    memset(l, 0, sizeof *l);
     ksms_setclass(L, CLASS);
-    ksms_reader_start(r, (size_t)cap);
+    ksms_reader_start(&l->reader, (size_t)cap);
     return 1;
 }
 

@@ -77,11 +77,12 @@ static int l_catch_interrupts(lua_State *L)
     struct sigaction ours;
     catcher *c;
     size_t i;
-    if (catching)
-        return luaL_error(L, "interrupts are caught already");
     c = (catcher *)ksms_newuserdata(L, sizeof *c);
     memset(c, 0, sizeof *c);
     ksms_setclass(L, CATCHER);
+    /* Asked last, since making the object may run a finalizer that catches them. */
+    if (catching)
+        return luaL_error(L, "interrupts are caught already");
     memset(&ours, 0, sizeof ours);
     (void)sigemptyset(&ours.sa_mask);
     ours.sa_handler = SIG_IGN;
