@@ -8,8 +8,8 @@ local own = require "spec.support.fault_own"
 local verdict = require "koresms.verdict"
 
 -- Which rows of the verdict tables were used; noted before anything is judged.
-local used = { before = {}, after = {}, replies = {} }
-for _, name in ipairs { "before", "after" } do
+local used = { not_sent = {}, unknown = {}, replies = {} }
+for _, name in ipairs { "not_sent", "unknown" } do
   local rows = verdict[name]
   verdict[name] = setmetatable({}, { __index = function(_, code)
     if rows[code] then used[name][code] = true end
@@ -234,7 +234,7 @@ describe("every fault told honestly:", function()
         assert(seen[outcome .. "/" .. code], "no case ends in " .. outcome .. "/" .. code)
       end
     end
-    for _, name in ipairs { "before", "after" } do
+    for _, name in ipairs { "not_sent", "unknown" } do
       for code in pairs(used[name .. "_rows"]) do
         assert(used[name][code] or seen["not_sent/" .. code], ("no case uses verdict.%s.%s"):format(name, code))
       end

@@ -146,10 +146,10 @@ expect("rejected/not_found", "envelope_stream_id status_404")
 expect("rejected/invalid_request", [[
   envelope_{file_id,arguments,string_code,method}
   status_{400,402,405,406,407,409,410,411,412,413,414,415,417,421,422,423,425,426,428,431}
-  status_{451,499} ]])
+  status_451 ]])
 expect("unknown/server_error", [[
   unavailable_503 envelope_internal
-  status_{408,500,501,502,503,504,505,507,511,520,599} ]])
+  status_{408,499,500,501,502,503,504,505,507,511,520,599} ]])
 
 -- TLS, connecting ----------------------------------------------------------------------------
 
@@ -207,7 +207,7 @@ expect(LOST, [[
 expect(TIMEOUT, [[
   h2_{unprocessed,processed,head,body}_stall h2_next_{unprocessed,processed,head,body}_stall ]])
 expect(either("accepted", LOST), "h2_rst_after_answer h2_next_rst_after_answer")
--- No HTTP/2: the connection is over, or the answer is of no use.
+-- No HTTP/2: the connection is over, or the reply could not be interpreted.
 expect(either(LOST, BAD), "h2_{text,bad_hpack,huge_frame} h2_next_{text,bad_hpack,huge_frame}")
 
 -- What differs ---------------------------------------------------------------------------------
