@@ -93,7 +93,8 @@ end
 -- @treturn[2] nil
 -- @treturn[2] string text for people
 -- @treturn[2] string "invalid_number", "rate_limited" (the queue is full), "context" (outside
---   nginx, or where there are no timers), "cancelled" (the client was closed) or "config"
+--   nginx, or where there are no timers), "cancelled" (the client was closed, or the
+--   worker exits and takes no more) or "config"
 function M.later(message, options, ...)
   misuse.no_more("later", 3, ...)
   return require("koresms.later").put(default_client, message, options)

@@ -69,6 +69,14 @@ local function is_over(sender)
   return clock() - exiting_since >= sender.settings.later_flush
 end
 
+-- Tells what was not started that it will not be. A listener may leave further messages.
+local function cancel_rest(sender, queue)
+  for _ = queue.first, queue.last do
+    if not head(queue) then return end
+    report(sender, delivery.conclude(sender, pop(queue).job, delivery.cancelled()))
+  end
+end
+
 -- Sends the messages at the head of the queue that have the same options.
 local function send_some(sender, queue)
   local options, index = head(queue).options, 0
@@ -80,7 +88,13 @@ local function send_some(sender, queue)
     queue.started[index] = job
     return { to = job.to, from = job.from, id = job.id }
   end
-  local stream_options = { stop = function() return is_over(sender) end,
+  local function stop()
+    if not is_over(sender) then return false end
+    -- What is in flight may take longer than the worker has.
+    cancel_rest(sender, queue)
+    return true
+  end
+  local stream_options = { stop = stop,
     timeout = options.timeout, connect_timeout = options.connect_timeout,
     retries = options.retries }
   for result in sender:send_many(pull, stream_options) do
@@ -109,9 +123,7 @@ local function drain(sender, queue)
       if queue.first == first then break end
     end
   end
-  while head(queue) do
-    report(sender, delivery.conclude(sender, pop(queue).job, delivery.cancelled()))
-  end
+  cancel_rest(sender, queue)
 end
 
 -- The timer's handler. In a worker that exits it is called, too.
@@ -120,7 +132,8 @@ local function run(_, sender, queue)
   queue.running, queue.asked = true, nil
   local ok, text = pcall(drain, sender, queue)
   queue.running = false
-  if ok then active[queue] = nil else ngx.log(ngx.ERR, "koresms.later: ", text) end
+  if not ok then ngx.log(ngx.ERR, "koresms.later: ", text) end
+  if not head(queue) and next(queue.started) == nil then active[queue] = nil end
 end
 
 -- Writes to nginx's error log where there is no request any more, and ngx.log has no right to
@@ -177,6 +190,7 @@ local ADVICE = "koresms.later needs nginx, and there a phase with timers: any bu
   .. "exit_worker"
 
 local function put(sender, job, options)
+  if is_over(sender) then return nil, "the worker exits", "cancelled" end
   local queue = queue_of(sender)
   if queue.last - queue.first + 1 >= M.MOST then
     return nil, ("%d messages wait already, which is the most for one worker"):format(M.MOST),
@@ -204,7 +218,7 @@ end
 -- @treturn[2] nil
 -- @treturn[2] string
 -- @treturn[2] string "invalid_number", "rate_limited" (the queue is full), "cancelled" (the
---   client is closed), "context" or "config"
+--   client is closed, or the worker exits and its time to flush is over), "context" or "config"
 function M.put(default, message, options)
   local where = "bad argument #1 to 'later'"
   local checked = client.check_options("bad argument #2 to 'later'", options, types)
