@@ -58,7 +58,7 @@ describe("config", function()
     local s = assert(config.load(base()))
     local defaults = { algorithm = "HS256", subject = "koresms", token_ttl = 300, jti = false,
       timeout = 10, connect_timeout = 5, retries = 2, per_minute = 60, per_hour = false,
-      max_idle = 30, allow_http = false }
+      max_idle = 30, allow_http = false, later_flush = 2 }
     for name, value in pairs(defaults) do assert.equal(value, s[name], name) end
     for _, row in ipairs(config.settings) do
       assert.equal(defaults[row.name], row.default, row.name)

@@ -8,8 +8,8 @@ local own = require "spec.support.fault_own"
 local verdict = require "koresms.verdict"
 
 -- Which rows of the verdict tables were used; noted before anything is judged.
-local used = { before = {}, after = {}, replies = {} }
-for _, name in ipairs { "before", "after" } do
+local used = { not_sent = {}, unknown = {}, replies = {} }
+for _, name in ipairs { "not_sent", "unknown" } do
   local rows = verdict[name]
   verdict[name] = setmetatable({}, { __index = function(_, code)
     if rows[code] then used[name][code] = true end
@@ -220,7 +220,7 @@ describe("every fault told honestly:", function()
         assert(seen[outcome .. "/" .. code], "no case ends in " .. outcome .. "/" .. code)
       end
     end
-    for _, name in ipairs { "before", "after" } do
+    for _, name in ipairs { "not_sent", "unknown" } do
       for code in pairs(used[name .. "_rows"]) do
         assert(used[name][code] or seen["not_sent/" .. code], ("no case uses verdict.%s.%s"):format(name, code))
       end
@@ -233,8 +233,8 @@ describe("every fault told honestly:", function()
 
   it("has a case for each setting that a fault could touch", function()
     local config = require "koresms.config"
-    -- The pacer's memory inside nginx, where there is no libcurl.
-    local elsewhere = { shared_dict = true }
+    -- Settings for nginx, where there is no libcurl.
+    local elsewhere = { shared_dict = true, later_flush = true }
     for _, row in ipairs(config.settings) do
       assert(bed.options[row.name] or elsewhere[row.name], "no case gives " .. row.name)
     end

@@ -38,8 +38,8 @@ describe("meta.lua", function()
   it("has each code and no other", function()
     local codes = names(meta, "---@alias koresms.Code\n", '"([%w_]+)"')
     local known = {}
-    for code in pairs(verdict.before) do known[code] = true end
-    for code in pairs(verdict.after) do known[code] = true end
+    for code in pairs(verdict.not_sent) do known[code] = true end
+    for code in pairs(verdict.unknown) do known[code] = true end
     for _, row in ipairs(verdict.replies) do if row.code then known[row.code] = true end end
     assert.same(known, codes)
   end)

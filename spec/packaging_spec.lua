@@ -141,8 +141,8 @@ describe("the README", function()
   it("names every code", function()
     local verdict = require "koresms.verdict"
     local codes = {}
-    for code in pairs(verdict.before) do codes[code] = true end
-    for code in pairs(verdict.after) do codes[code] = true end
+    for code in pairs(verdict.not_sent) do codes[code] = true end
+    for code in pairs(verdict.unknown) do codes[code] = true end
     for _, row in ipairs(verdict.replies) do codes[row.code or "accepted"] = true end
     for code in pairs(codes) do
       assert.matches("`" .. code .. "`", readme, 1, true)

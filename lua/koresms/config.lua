@@ -143,6 +143,8 @@ M.settings = {
     help = "allow http:// to a host other than loopback; the token travels in the clear" },
   { name = "shared_dict", type = "string", check = visible,
     help = "OpenResty: the lua_shared_dict of the pacer, one for each account" },
+  { name = "later_flush", type = "number", default = 2, check = between(0, 3600),
+    help = "OpenResty: seconds for which `later` goes on sending when a worker exits" },
   { name = "on_event", type = "function", code_only = true,
     help = "called with a table for each attempt, retry, verdict and pause" },
 }

@@ -3,11 +3,10 @@
 local M = {}
 
 --- libcurl's codes (curl/curl.h) before a request byte left. A time-out is judged by how
--- far the transfer had come.
+-- far the transfer had come, a failed handshake by its text.
 M.curl = {
   [5] = "proxy", -- could not resolve the proxy
   [6] = "dns",
-  [35] = "tls", -- handshake
   [51] = "tls", -- peer verification, before 7.62
   [53] = "tls", -- engine not found
   [54] = "tls", -- engine cannot be set
@@ -18,13 +17,30 @@ M.curl = {
   [64] = "tls", -- level of security
   [66] = "tls", -- engine cannot be initialised
   [77] = "tls", -- ca_file
-  [80] = "tls", -- shutdown
   [82] = "tls", -- list of revoked certificates
   [83] = "tls", -- issuer
   [90] = "tls", -- pinned key
   [91] = "tls", -- status of the certificate
   [97] = "proxy",
   [98] = "tls", -- client certificate required
+}
+
+--- libcurl has one code for every handshake that fails. Where the network ended it (a reset, an
+-- end of file, another error of the socket), nothing was said about certificate, name, protocol
+-- or key, and the next attempt may succeed: a pattern of the text, and the failure. The first row
+-- that fits counts.
+M.handshake = {
+  { "error:00000000", "connect" }, -- OpenSSL without a reason, libcurl 8.10
+  { "unexpected eof while reading", "connect" }, -- OpenSSL 3
+  { "SSL_connect: SSL_ERROR_SSL", "tls" },
+  -- LibreSSL and OpenSSL, where the socket failed: an error of the system, or the name of one.
+  { "SSL_connect: ", "connect" },
+  { "non%-properly terminated", "connect" }, -- GnuTLS
+  { "in the pull function", "connect" },
+  { "in the push function", "connect" },
+  { "[Cc]onnection reset", "connect" },
+  { "[Bb]roken pipe", "connect" },
+  { "", "tls" },
 }
 
 --- What would help where TLS failed: a pattern of OpenSSL's, GnuTLS's or libcurl's text, and
@@ -63,7 +79,26 @@ end
 -- What a time-out of libcurl's means, by how far it had come.
 local timed_out = { resolve = "dns", connect = "connect", proxy = "proxy", handshake = "connect" }
 
-local TIMED_OUT = 28
+local TIMED_OUT, HANDSHAKE_FAILED = 28, 35
+
+-- Sending and receiving failed, and the end of a TLS connection.
+local SOCKET_FAILED = { [55] = true, [56] = true, [80] = true }
+
+local function name_of_handshake(text)
+  for _, row in ipairs(M.handshake) do
+    if text:find(row[1]) then return row[2] end
+  end
+end
+
+local function name_before(what, text, code)
+  if code == TIMED_OUT then return timed_out[what] end
+  if code == HANDSHAKE_FAILED and name_of_handshake(text) == "tls" then return "tls" end
+  if what == "handshake" and (code == HANDSHAKE_FAILED or SOCKET_FAILED[code]) then
+    return "connect"
+  end
+  -- A tunnel that the proxy refused or broke ends in a code of its own connection.
+  return M.curl[code] or what == "proxy" and "proxy" or "connect"
+end
 
 --- Names a failure of the engine of koresms.curl.
 -- @tparam string what it says that failed, see `request:reply` there
@@ -74,9 +109,7 @@ local TIMED_OUT = 28
 -- @treturn string the text, with an advice where there is one
 function M.from_curl(what, starts, text, code)
   if starts > 0 or code == 0 then return what, text end
-  if code == TIMED_OUT then return timed_out[what], text end
-  -- A tunnel that the proxy refused or broke ends in a code of its own connection.
-  local name = M.curl[code] or what == "proxy" and "proxy" or "connect"
+  local name = name_before(what, text, code)
   if name == "tls" then return name, with_advice(text) end
   return name, text
 end
@@ -90,7 +123,7 @@ local TRUST = "lua_ssl_trusted_certificate names the file of the authorities to 
 local NAMES = "the certificate has to name the host as it stands in the setting `host`; "
   .. "nginx compares names, not IP addresses"
 local VALIDITY = "look at the server's certificate and at the clock of this machine"
-local HANDSHAKE = "nginx's error log has the reason; lua_ssl_protocols, lua_ssl_ciphers, or "
+local REASON = "nginx's error log has the reason; lua_ssl_protocols, lua_ssl_ciphers, or "
   .. "client_cert and client_key may be what is missing"
 local PAIR = "client_key has to belong to client_cert"
 local UNTOLD = "nginx does not tell why: " .. TRUST .. "; " .. NAMES .. "; it has to be valid"
@@ -121,7 +154,9 @@ M.cosocket = {
   { "certificate is not yet valid", "tls", phase = "handshake", advice = VALIDITY },
   { "client private key", "tls", phase = "handshake", advice = PAIR },
   { "certificate refused", "tls", phase = "handshake", advice = UNTOLD },
-  { "handshake failed", "tls", phase = "handshake", advice = HANDSHAKE },
+  -- Also said where the network ended the handshake.
+  { "handshake failed", "connect", phase = "handshake", advice = REASON },
+  { "^closed$", "connect", phase = "handshake" },
   { "^timeout$", "connect", phase = "handshake" },
   { "", "tls", phase = "handshake" },
 

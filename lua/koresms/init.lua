@@ -84,9 +84,10 @@ function M.send(message, options, ...)
 end
 
 --- Inside nginx, leaves a message to a timer: for phases without network, such as log. A worker
--- keeps up to 1000 messages of a client; one that exits goes on sending for 5 s, and the rest is
--- `cancelled`. The result goes to the client's `on_event` (kind "verdict"); where there is none,
--- what was not accepted goes to nginx's error log.
+-- keeps up to 1000 messages of a client; one that exits goes on sending for `later_flush`
+-- seconds, and the rest is `cancelled`. The result goes to the client's `on_event` (kind
+-- "verdict"); where there is none, what was not accepted goes to nginx's error log. So does, in
+-- any case, what is left in a worker that ends before it could be told.
 -- @function later
 -- @tparam table message see `client:send`; it is checked at once
 -- @tparam[opt] table options see `client:send`, and `client`: one to send with, in place of the
@@ -95,7 +96,8 @@ end
 -- @treturn[2] nil
 -- @treturn[2] string text for people
 -- @treturn[2] string "invalid_number", "rate_limited" (the queue is full), "context" (outside
---   nginx, or where there are no timers), "cancelled" (the client was closed) or "config"
+--   nginx, or where there are no timers), "cancelled" (the client was closed, or the
+--   worker exits and takes no more) or "config"
 function M.later(message, options, ...)
   misuse.no_more("later", 3, ...)
   return require("koresms.nginx.later").put(default_client, message, options)

@@ -103,6 +103,7 @@ error("koresms.meta holds annotations for editors; require \"koresms\"")
 ---@field max_idle? number seconds
 ---@field allow_http? boolean
 ---@field shared_dict? string OpenResty
+---@field later_flush? number seconds, OpenResty
 ---@field on_event? fun(event: koresms.Event)
 
 ---@class koresms.Client

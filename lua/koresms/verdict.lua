@@ -10,7 +10,7 @@ local json = cjson.new()
 json.decode_invalid_numbers(false)
 
 --- Endings before a request byte left, by code: the message was not sent.
-M.before = {
+M.not_sent = {
   invalid_number = { retryable = false },
   config = { retryable = false },
   sign = { retryable = false },
@@ -24,12 +24,13 @@ M.before = {
   cancelled = { retryable = true },
 }
 
---- Endings without a usable answer after a request may have left, by code: nobody knows.
-M.after = {
-  timeout = "no answer came before the deadline; the request may have been processed",
+--- Endings without a usable reply after a request may have left, by code: whether it was
+-- processed is not known.
+M.unknown = {
+  timeout = "no reply came before the deadline; the request may have been processed",
   connection_lost = "the connection was lost after the request had begun to leave; "
     .. "it may have been processed",
-  bad_response = "the answer is of no use; the request may have been processed",
+  bad_response = "the reply could not be interpreted; the request may have been processed",
 }
 
 local function has_errors(reply)
@@ -46,14 +47,54 @@ local function is(n)
   return function(reply) return reply.status == n end
 end
 
-local function is_throttled(reply)
-  return reply.status == 429
-    or (reply.status >= 400 and reply.status < 500 and reply.body:lower():find("rate[ _-]?limit"))
+-- Server errors, and the two statuses below 500 that say that a request was cut short: 408 by
+-- the server's patience, 499 by a proxy in front of it. The request may have been processed.
+local function is_server_error(reply)
+  return reply.status == 408 or reply.status == 499 or class(5)(reply)
 end
 
---- Replies, the first row that fits counts. `advice` says where to look.
+-- The errors of the platform's envelope, {"errors":[{"msg":...,"code":...}]}, and of the forms
+-- related to it: a list of texts, one object or one text in place of the list, and an object
+-- without `errors`, which is then an error itself.
+local function errors_of(object)
+  local errors = object and object.errors
+  local list = type(errors) == "table" and errors[1] ~= nil and errors or { errors }
+  local found = {}
+  for _, one in ipairs(list) do
+    if type(one) == "string" then one = { msg = one } end
+    if type(one) == "table" then found[#found + 1] = one end
+  end
+  if #found == 0 then found[1] = object end
+  return found
+end
+
+local RATE_LIMIT = "rate[ _-]?limit"
+local RATE_LIMIT_CODE = 429
+
+local function says_rate_limit(value)
+  return type(value) == "string" and value:lower():find(RATE_LIMIT) ~= nil
+end
+
+-- A 4xx may say it in its envelope; nothing else in a body counts, since a page or an echoed
+-- request may hold any words.
+local function is_rate_limited(reply)
+  if reply.status == 429 then return true end
+  if not class(4)(reply) then return false end
+  for _, one in ipairs(reply.errors) do
+    if says_rate_limit(one.msg) or says_rate_limit(one.message) or says_rate_limit(one.code)
+        or tonumber(one.code) == RATE_LIMIT_CODE then
+      return true
+    end
+  end
+  return false
+end
+
+--- Replies: the first row whose `when` holds counts. `advice` says where to look. What may have
+-- been processed comes before everything that may be repeated.
 M.replies = {
-  { outcome = "rejected", code = "rate_limited", retryable = true, when = is_throttled,
+  { outcome = "unknown", code = "server_error", when = is_server_error,
+    advice = "the request may have been processed; it is not repeated" },
+  { outcome = "rejected", code = "rate_limited", retryable = true, when = is_rate_limited,
     advice = "the platform's rate limit was reached; the default is 60 requests a minute for an "
       .. "account (settings per_minute, per_hour)" },
   { outcome = "accepted", when = function(reply)
@@ -65,7 +106,7 @@ M.replies = {
     advice = "is the SMS channel configured, and the sender's number attached to an "
       .. "experience flow?" },
   { outcome = "unknown", code = "bad_response", when = class(2),
-    advice = "the answer is not a JSON object; does the setting host name the platform?" },
+    advice = "the reply is not a JSON object; does the setting host name the platform?" },
   { outcome = "rejected", code = "redirect", when = class(3),
     advice = "a redirect is never followed, since the token would travel; "
       .. "set host to the address that answers" },
@@ -80,10 +121,6 @@ M.replies = {
         or (reply.status == 400 and reply.body:find("Invalid StreamId", 1, true))
     end,
     advice = "look at the settings host and bot_id" },
-  { outcome = "unknown", code = "server_error", when = function(reply)
-      return reply.status == 408 or class(5)(reply)
-    end,
-    advice = "the request may have been processed; it is not repeated" },
   { outcome = "rejected", code = "invalid_request", when = class(4),
     advice = "is the SMS channel configured, and the sender's number attached to an "
       .. "experience flow?" },
@@ -91,28 +128,54 @@ M.replies = {
     advice = "no HTTP server answers with this status" },
 }
 
+-- What lua-cjson says of a text that is not JSON. Anything else that leaves `decode` (out of
+-- memory, an error of a debug hook) says nothing about the text.
+local COMPLAINTS = {
+  "^Expected .+ but found .+ at character %d+$",
+  "^JSON parser does not support UTF%-16 or UTF%-32$",
+}
+
+-- The same words are said of a text that is nested too deeply and where there is no room on the
+-- stack for what is not.
+local TOO_DEEP = "^Found too many nested data structures %((%d+)%)"
+
+local function is_complaint(problem)
+  if type(problem) ~= "string" then return false end
+  local depth = problem:match(TOO_DEEP)
+  if depth then return tonumber(depth) > json.decode_max_depth() end
+  for _, pattern in ipairs(COMPLAINTS) do
+    if problem:find(pattern) then return true end
+  end
+  return false
+end
+
+-- The value of a JSON text, or nil where it is none. Raises every error that is not the text's.
+local function parse(text)
+  local ok, value = pcall(json.decode, text)
+  if ok then return value end
+  if not is_complaint(value) then error(value, 0) end
+  return nil
+end
+
+-- The JSON object that a body holds, or nil.
 local function decode(body)
-  local ok, value = pcall(json.decode, body)
-  if not ok and body:find("%d%.%d") then
+  local value = parse(body)
+  if value == nil and body:find("%d[.,]") then
     -- lua-cjson learns the locale's decimal point when an instance is made; the program may
     -- have changed the locale since.
     cjson.new()
-    ok, value = pcall(json.decode, body)
+    value = parse(body)
   end
-  return ok and type(value) == "table" and body:find("^%s*{") and value or nil
+  return type(value) == "table" and body:find("^%s*{") and value or nil
 end
 
--- The platform's own words: {"errors":[{"msg":...,"code":...}]} and its relatives.
-local function envelope(object, token)
-  local errors = object and object.errors
-  local first = type(errors) == "table" and errors[1] or errors
-  if type(first) == "string" then first = { msg = first } end
-  if type(first) ~= "table" then first = type(errors) == "table" and errors or object or {} end
-  local text = first.msg or first.message
-  local code = first.code
+-- The platform's own words.
+local function platform_text(first, token)
+  if not first then return nil end
+  local text, code = first.msg or first.message, first.code
   if type(code) == "string" then
     code = mask.text(code, 100, token)
-  elseif type(code) ~= "number" then
+  elseif type(code) ~= "number" or code == math.huge or code == -math.huge then
     code = nil
   elseif code % 1 == 0 then
     -- lua-cjson makes every number a float, and Lua 5.3 would show 4002 as 4002.0.
@@ -131,11 +194,15 @@ local function describe(row, reply, text, code)
     said[1] and " (" .. table.concat(said, ": ") .. ")" or "", row.advice)
 end
 
--- The verdict on the newest body of each status: one platform says the same thing over
--- and over, and its verdict is a function of status and body alone.
+-- The verdict on the newest body of each status: one platform says the same thing over and over,
+-- and its verdict is a function of status and body alone. An error on the way to a verdict
+-- leaves nothing here.
 local last = {}
 
---- The verdict on a reply whose like was judged before; nil where none was.
+-- A larger body is not worth keeping.
+local REMEMBERED_MAX = 4096
+
+--- The verdict that is remembered for a status and a body; nil where there is none.
 -- @tparam number status
 -- @tparam string body
 -- @treturn ?table
@@ -144,20 +211,27 @@ function M.known(status, body)
   return known and known.body == body and known.verdict or nil
 end
 
+-- A body that holds the token of one request is shown without it, and only for that request.
+local function remember(status, body, verdict, token)
+  local own = token and token ~= "" and body:find(token, 1, true)
+  last[status] = #body <= REMEMBERED_MAX and not own and { body = body, verdict = verdict } or nil
+end
+
 local function judge_reply(reply, token)
-  local known = M.known(reply.status, reply.body)
+  local status, body = reply.status, reply.body
+  local known = M.known(status, body)
   if known then return known end
-  local seen = { status = reply.status, body = reply.body, json = decode(reply.body) }
+  local object = decode(body)
+  local seen = { status = status, body = body, json = object, errors = errors_of(object) }
   for _, row in ipairs(M.replies) do
     if row.when(seen) then
       local verdict = { outcome = row.outcome, code = row.code,
-        retryable = row.retryable or false, status = reply.status }
+        retryable = row.retryable or false, status = status }
       if row.outcome ~= "accepted" then
-        verdict.platform_message, verdict.platform_code = envelope(seen.json, token)
+        verdict.platform_message, verdict.platform_code = platform_text(seen.errors[1], token)
         verdict.message = describe(row, seen, verdict.platform_message, verdict.platform_code)
       end
-      -- A large body is not worth keeping.
-      last[reply.status] = #reply.body <= 4096 and { body = reply.body, verdict = verdict } or nil
+      remember(status, body, verdict, token)
       return verdict
     end
   end
@@ -172,12 +246,12 @@ function M.judge(reply, token)
   if not reply.failure then return judge_reply(reply, token) end
   local code = reply.failure
   if reply.starts > 0 then
-    if not M.after[code] then code = "connection_lost" end
+    if not M.unknown[code] then code = "connection_lost" end
     return { outcome = "unknown", code = code, retryable = false,
-      message = M.after[code] .. (reply.text and " (" .. reply.text .. ")" or "") }
+      message = M.unknown[code] .. (reply.text and " (" .. reply.text .. ")" or "") }
   end
-  if not M.before[code] then code = "connect" end
-  return { outcome = "not_sent", code = code, retryable = M.before[code].retryable,
+  if not M.not_sent[code] then code = "connect" end
+  return { outcome = "not_sent", code = code, retryable = M.not_sent[code].retryable,
     message = reply.text or code }
 end
 

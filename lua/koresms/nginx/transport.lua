@@ -8,7 +8,7 @@ local peer = require "koresms.nginx.peer"
 local refusal = require("koresms.nginx.phase").refusal
 
 local clock, post, new_reader = core.clock, core.post, core.reader
-local tcp, sleep = ngx.socket.tcp, ngx.sleep
+local tcp, sleep, cached_time, time = ngx.socket.tcp, ngx.sleep, ngx.now, core.time
 local spawn, wait, kill = ngx.thread.spawn, ngx.thread.wait, ngx.thread.kill
 local ceil, min, max = math.ceil, math.min, math.max
 
@@ -22,6 +22,11 @@ local POOL_SIZE = 1024
 local LONGEST = 2147483647 -- milliseconds; nginx takes no more
 -- A wait is cut into pieces of so many seconds, to see in between whether the client was closed.
 local WAIT_PIECE = 1
+
+-- How far, in seconds, nginx's own time may be behind before a kept connection is used; nginx
+-- counts whole milliseconds. How long a sleep has to be for its event loop to turn, and how many
+-- such sleeps there are at most for one message.
+local BEHIND, TURN, TURNS_MAX = 0.002, 0.001, 3
 
 local M = {}
 
@@ -112,11 +117,30 @@ local function handshake(to, sock, deadline)
   return true
 end
 
+-- Lets nginx see what has come on kept connections. nginx closes one on which anything arrives,
+-- and so an answer that nobody asked for is not taken for the answer to the next request. But it
+-- looks only when its event loop turns, and while the worker was busy with something else it has
+-- not: the time at which nginx last looked is then in the past. A sleep of nothing would not do,
+-- since nginx may end it before it looks again.
+--
+-- What remains: an answer that nobody asked for is taken for the answer to a request where it
+-- arrives on the same connection after nginx last looked (at most two milliseconds before the
+-- request, unless the worker is so busy that it is behind each time) and before the answer
+-- itself. HTTP/1.1 has nothing by which the two could be told apart; a server that answers each
+-- request once never sends one. Code in the same worker that holds it and calls ngx.update_time
+-- hides for how long nginx has not looked, and so does a clock that is set back.
+local function catch_up()
+  for _ = 1, TURNS_MAX do
+    if time() - cached_time() < BEHIND then return end
+    sleep(TURN)
+  end
+end
+
 -- A connection that is ready for the request, from the pool or new: true, or nil, text and the
 -- phase that failed. An empty host makes connect() look into the pool and at nothing else, so
--- that a kept connection costs no light thread. nginx itself closes a kept connection on which
--- anything arrives.
+-- that a kept connection costs no light thread.
 local function open(to, sock, deadline)
+  catch_up()
   if sock:connect("", to.port, to.pool) then return true end
   local done, text = connect(to, sock, deadline)
   if not done then return nil, text, "connect" end

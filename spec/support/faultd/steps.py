@@ -50,15 +50,18 @@ def play(connection, script):
 
 @step
 def serve(connection, item):
-    """Requests until the connection ends, each answered by the scenario in its bot id
-    or, where that is an ordinary one, with the documented success."""
+    """Requests until the connection ends, each answered by `answers` (a respond step
+    for each toNo), else by the scenario in its bot id or, where that is an ordinary one,
+    with the documented success."""
+    answers = item.get("answers") or {}
     while True:
         if not connection.buffer:
             connection.state = IDLE
             connection.wait_readable()
             connection.state = BUSY
         request = connection.read_request()
-        play(connection, request_script(request))
+        answer = answers.get(connection.processed[-1]) if connection.processed else None
+        play(connection, [answer] if answer else request_script(request))
         if connection.must_close:
             raise End("framing")
 

@@ -128,6 +128,10 @@ for _, row in ipairs {
     { body = "errors", platform_message = text, platform_code = 400 })
 end
 add("throttled", "limit_told_in_403", {
+  status = 403, body = '{"errors":[{"msg":"Rate Limit Exceeded","code":403}]}',
+  headers = { { "Retry-After", "2" } },
+}, { body = "errors", retry_after = 2 })
+add("throttled", "limit_told_by_a_page", {
   status = 403, body = "Rate Limit Exceeded", headers = { { "Retry-After", "2" } },
 }, { body = "other", retry_after = 2 })
 add("throttled", "unavailable_503", {
