@@ -28,9 +28,9 @@ build = {
   modules = {
     ["koresms.core"] = {
       sources = {
-        "src/core.c", "src/e164.c", "src/encode.c", "src/jwt.c", "src/request.c", "src/post.c",
-        "src/head.c", "src/reader.c", "src/reader_lua.c", "src/buffer.c", "src/fork.c",
-        "src/signal.c",
+        "src/core.c", "src/e164.c", "src/encode.c", "src/jwt.c", "src/address.c",
+        "src/request.c", "src/proxy.c", "src/post.c", "src/head.c", "src/reader.c",
+        "src/reader_lua.c", "src/buffer.c", "src/fork.c", "src/signal.c", "src/system.c",
       },
       libraries = { "crypto" },
     },
@@ -92,6 +92,7 @@ build = {
     ["koresms.sandbox.token"] = "sandbox/token.lua",
     ["koresms.sources"] = "lua/koresms/sources.lua",
     ["koresms.stream"] = "lua/koresms/stream.lua",
+    ["koresms.suspicions"] = "lua/koresms/suspicions.lua",
     ["koresms.verdict"] = "lua/koresms/verdict.lua",
     ["resty.koresms"] = "lua/resty/koresms.lua",
   },
