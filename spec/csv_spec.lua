@@ -4,7 +4,7 @@ local csv = require "koresms.cli.csv"
 local jsonl = require "koresms.cli.jsonl"
 local number_set = require "koresms.cli.number_set"
 local text = require "koresms.cli.text"
-local utf8_fault = require("koresms.cli.utf8").fault
+local utf8_fault = require("koresms.utf8").fault
 
 -- Gives a text in pieces of the sizes that a function tells; then `why`.
 local function feed(whole, size, why)

@@ -9,7 +9,7 @@ local jsonl = require "koresms.cli.jsonl"
 local mask = require "koresms.mask"
 local misuse = require "koresms.misuse"
 local source = require "koresms.cli.source"
-local utf8_fault = require("koresms.cli.utf8").fault
+local utf8_fault = require("koresms.utf8").fault
 
 local M = {}
 

@@ -1,7 +1,7 @@
 --- What the command prints: one JSON object a line, or one line for people.
 local cjson = require "cjson"
 local mask = require "koresms.mask"
-local utf8 = require "koresms.cli.utf8"
+local utf8 = require "koresms.utf8"
 
 local M = {}
 
