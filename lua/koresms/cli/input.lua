@@ -8,7 +8,7 @@ local e164 = require("koresms.core").e164
 local jsonl = require "koresms.cli.jsonl"
 local mask = require "koresms.mask"
 local misuse = require "koresms.misuse"
-local source = require "koresms.cli.source"
+local spool = require "koresms.cli.spool"
 local utf8_fault = require("koresms.utf8").fault
 
 local M = {}
@@ -215,7 +215,7 @@ end
 -- @treturn[2] nil
 -- @treturn[2] string
 function M.open(path, sender, fallback)
-  local opened, why = source.open(path)
+  local opened, why = spool.open(path)
   local name = path == "-" and "standard input" or path
   if not opened then
     -- The system's text begins with the path.

@@ -1,6 +1,6 @@
 --- Reads JSON lines: one object a line, in constant memory.
 local cjson = require "cjson"
-local text = require "koresms.cli.text"
+local row_buffer = require "koresms.cli.row_buffer"
 
 local M = {}
 
@@ -14,7 +14,7 @@ reader.__index = reader
 -- @tparam function feed as for koresms.cli.csv
 -- @treturn table its method `next` gives the rows
 function M.reader(feed)
-  return setmetatable({ text = text.new(feed) }, reader)
+  return setmetatable({ rows = row_buffer.new(feed) }, reader)
 end
 
 -- Numbers that the decoder takes and JSON does not have.
@@ -35,10 +35,10 @@ end
 --- The next row. Lines with nothing but blanks are passed over.
 -- @return what the reader of koresms.cli.csv returns, with the object in place of the fields
 function reader:next()
-  local t = self.text
+  local t = self.rows
   while not self.ended do
     local row, line = t:first_line(), t.line
-    local fault = t.broken or not row and text.TOO_LONG
+    local fault = t.broken or not row and row_buffer.TOO_LONG
     if fault then
       self.ended = true
       return nil, nil, line, fault

@@ -10,7 +10,7 @@ local mask = require "koresms.mask"
 local number_set = require "koresms.cli.number_set"
 local output = require "koresms.cli.output"
 local progress = require "koresms.cli.progress"
-local rest = require "koresms.cli.rest"
+local leftover_file = require "koresms.cli.leftover_file"
 
 local M = {}
 
@@ -135,7 +135,7 @@ local function option_fault(arguments)
     local ok, why = koresms.e164(arguments.from)
     if not ok then return ("--from: %s (%s)"):format(why, mask.number(arguments.from)) end
   end
-  return arguments.rest and rest.fault(arguments.rest)
+  return arguments.rest and leftover_file.fault(arguments.rest)
 end
 
 -- Everything before the first message. Returns client, rows, what was found; or nil.
@@ -166,7 +166,7 @@ function M.run(arguments)
   end
   local kept, fault
   if arguments.rest then
-    kept, fault = rest.create(arguments.rest, rows:heading())
+    kept, fault = leftover_file.create(arguments.rest, rows:heading())
   end
   if not fault then
     local _

@@ -28,7 +28,7 @@ end
 
 local jit = rawget(_G, "jit")
 if jit then
-  for _, writing in pairs(M) do jit.off(writing) end
+  for _, write in pairs(M) do jit.off(write) end
 end
 
 return M

@@ -1,10 +1,10 @@
 --- The rows that can be sent later, in a file like the one that they came from.
-local writing = require "koresms.cli.writing"
+local checked_io = require "koresms.cli.checked_io"
 
 local M = {}
 
-local rest = {}
-rest.__index = rest
+local leftover = {}
+leftover.__index = leftover
 
 --- What keeps a file from being made: it must not exist, for it might be the input, or the
 -- rest of another run, whose rows have been sent meanwhile.
@@ -29,16 +29,16 @@ function M.create(path, heading)
   local file, why = io.open(path, "wb")
   if not file then return nil, why end
   return setmetatable({ path = path, file = file, count = 0, heading = heading,
-    ending = heading:find("\r\n$") and "\r\n" or "\n" }, rest)
+    ending = heading:find("\r\n$") and "\r\n" or "\n" }, leftover)
 end
 
 local function write(self, text)
-  local ok, why = writing.write(self.file, text)
+  local ok, why = checked_io.write(self.file, text)
   self.fault = self.fault or not ok and why or nil
 end
 
 --- Adds a row as it came.
-function rest:add(text)
+function leftover:add(text)
   if self.count == 0 then write(self, self.heading) end
   self.count = self.count + 1
   -- The last row of a file may have no end.
@@ -47,8 +47,8 @@ end
 
 --- Closes the file; without rows it is removed.
 -- @treturn ?string why it could not be written
-function rest:close()
-  local ok, why = writing.close(self.file)
+function leftover:close()
+  local ok, why = checked_io.close(self.file)
   self.fault = self.fault or not ok and why or nil
   if self.count == 0 then os.remove(self.path) end
   return self.fault
