@@ -1,6 +1,7 @@
 /*
 ** system.c - what the command needs of the system and Lua's library does not have: standard
-** descriptors that are open, who may read a file, and files that are new and private.
+** descriptors that are open, names of variables, who may read a file, and files that are new
+** and private.
 */
 #define _POSIX_C_SOURCE 200809L
 
@@ -12,6 +13,9 @@
 #include <unistd.h>
 
 #include "koresms.h"
+
+/* POSIX wants it declared by whoever uses it. */
+extern char **environ;
 
 #define NEWFILE     "koresms.newfile"
 
@@ -52,6 +56,28 @@ static int l_secure_descriptors(lua_State *L)
     for (fd = 0; fd <= 2; fd++)
         lua_pushboolean(L, closed[fd]);
     return 3;
+}
+
+/***
+Names the variables of the environment that begin with some text, without their values.
+@function variable_names
+@tparam string prefix
+@treturn {string,...} in the order of the environment
+*/
+static int l_variable_names(lua_State *L)
+{
+    size_t n, count = 0;
+    const char *prefix = luaL_checklstring(L, 1, &n);
+    char **one = environ;
+    lua_newtable(L);
+    for (; one != NULL && *one != NULL; one++) {
+        const char *end = strchr(*one, '=');
+        if (end == NULL || (size_t)(end - *one) < n || memcmp(*one, prefix, n) != 0)
+            continue;
+        lua_pushlstring(L, *one, (size_t)(end - *one));
+        lua_rawseti(L, -2, (int)++count);
+    }
+    return 1;
 }
 
 /***
@@ -150,6 +176,7 @@ void ksms_open_system(lua_State *L)
     };
     static const luaL_Reg functions[] = {
         {"secure_descriptors", l_secure_descriptors},
+        {"variable_names", l_variable_names},
         {"file_mode", l_file_mode},
         {"create_file", l_create_file},
         {NULL, NULL}

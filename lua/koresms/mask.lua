@@ -75,6 +75,27 @@ function M.printable(text)
   end))
 end
 
+local function units(code)
+  if code < 0x10000 then return ("\\u%04x"):format(code) end
+  code = code - 0x10000
+  return ("\\u%04x\\u%04x"):format(0xD800 + math.floor(code / 0x400), 0xDC00 + code % 0x400)
+end
+
+local function escape(character)
+  if plain[character] ~= " " then return nil end
+  local first = character:byte()
+  local code = first >= 0xF0 and first % 8 or first >= 0xE0 and first % 16 or first % 32
+  for place = 2, #character do code = code * 64 + character:byte(place) % 64 end
+  return units(code)
+end
+
+--- JSON, in which characters that steer a terminal stand as escapes: it means the same.
+-- @tparam string json UTF-8, without control characters below U+0020 within strings
+-- @treturn string
+function M.json(json)
+  return (json:gsub("\127", "\\u007f"):gsub("[\194-\244][\128-\191]+", escape))
+end
+
 local function normalise(text)
   text = utf8.clean(text):gsub("[%z\1-\31\127]+", " ")
   return (text:gsub("[\194-\244][\128-\191]+", plain):gsub("&nbsp;", " "):gsub("%%20", " "))

@@ -7,6 +7,7 @@ local session_of = require("koresms.client").session
 local input = require "koresms.cli.input"
 local koresms = require "koresms"
 local mask = require "koresms.mask"
+local opener = require "koresms.cli.client"
 local number_set = require "koresms.cli.number_set"
 local output = require "koresms.cli.output"
 local progress = require "koresms.cli.progress"
@@ -15,6 +16,9 @@ local leftover_file = require "koresms.cli.leftover_file"
 local M = {}
 
 M.summary = "Send many messages, from CSV or JSON lines."
+
+-- Whether it sends messages.
+M.sends = true
 
 -- Until messages are under way.
 M.broken_text = "nothing was sent"
@@ -28,7 +32,7 @@ local NAMED = 5
 local function concurrency(text)
   local number = text:match("^%d+$") and tonumber(text)
   if number and number >= 1 and number <= 1024 then return number end
-  return nil, ("'%s' is not a whole number from 1 to 1024"):format(text)
+  return nil, ("--concurrency: '%s' is not a whole number from 1 to 1024"):format(text)
 end
 
 function M.define(command)
@@ -140,8 +144,9 @@ end
 
 -- Everything before the first message. Returns client, rows, what was found; or nil.
 local function prepare(arguments)
-  local client, fault = koresms.new()
-  fault = fault or option_fault(arguments)
+  local client = opener.open()
+  if not client then return nil end
+  local fault = option_fault(arguments)
   if fault then return output.complain(fault) end
   local rows
   rows, fault = input.open(arguments.file, arguments.from,

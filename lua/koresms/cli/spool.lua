@@ -3,6 +3,7 @@
 -- What cannot be read twice (a pipe, a terminal) is kept in a temporary file meanwhile. The
 -- second reading ends where the first one did, whatever is appended in between.
 local checked_io = require "koresms.cli.checked_io"
+local descriptors = require "koresms.cli.descriptors"
 
 local M = {}
 
@@ -19,6 +20,7 @@ spool.__index = spool
 function M.open(path)
   local file, why = io.stdin, nil
   if path ~= "-" then file, why = io.open(path, "rb") end
+  if path == "-" and descriptors.closed[0] then return nil, "it is closed" end
   if not file then return nil, why end
   local self = setmetatable({ file = file, size = 0 }, spool)
   self.start = file:seek("cur")
@@ -26,7 +28,9 @@ function M.open(path)
   if not self.start or not file:seek("end") or not file:seek("set", self.start) then
     self.start = 0
     self.copy, why = io.tmpfile()
-    if not self.copy then return nil, "no temporary file can be made: " .. tostring(why) end
+    if not self.copy then
+      return nil, ("no temporary file can be made: %s; give the input as a file"):format(tostring(why))
+    end
   end
   return self
 end
