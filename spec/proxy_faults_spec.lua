@@ -52,7 +52,8 @@ local function case(scheme, port, byte, encoded, place)
   local written = encoded and ("%%%02x"):format(byte) or c
   local user, password = USER, PASSWORD
   if place == "user" then user = user .. written .. user else password = password .. written .. password end
-  local address = ("%s://%s:%s@127.0.0.1:%d"):format(scheme, user, password, port)
+  -- Lua 5.1's format ends a text at a NUL.
+  local address = scheme .. "://" .. user .. ":" .. password .. "@127.0.0.1:" .. port
   local wanted = { user = USER, password = PASSWORD }
   wanted[place] = wanted[place] .. c .. wanted[place]
   if c == ":" and place == "user" and not encoded then
@@ -235,10 +236,11 @@ describe("a proxy's user and password", function()
           out[i] = { text = text }
         end
       end
-      return out ]], { addresses = addresses, settings = settings({}) })
+      return out ]], { addresses = addresses, settings = settings({ max_idle = 0 }) })
     for i, one in ipairs(all) do
       look(one.name, tostring(answer[i].text))
-      assert.equal(one.wanted and "accepted" or nil, answer[i].outcome, one.name)
+      assert.equal(one.wanted and "accepted" or nil, answer[i].outcome,
+        ("%s: %s"):format(one.name, answer[i].text))
     end
     assert(check(all, 1) > 100)
     look("nginx's log", nginx:log())
