@@ -123,6 +123,19 @@ describe("config", function()
       { "http to a name after a loopback address", { host = "http://127.0.0.1." }, "allow_http" },
       { "an address that is none", { host = "http://127.0.0.256" }, "IPv4" },
       { "an address with a leading zero", { host = "http://127.0.0.08" }, "IPv4" },
+      { "a host with a line end", { host = "h.example\r" }, "option 'host'", "line end" },
+      { "a host with a byte order mark", { host = "\239\187\191h.example" }, "option 'host'", "byte order mark" },
+      { "a host with a blank", { host = "h.example " }, "option 'host'", "blank" },
+      { "a host in quotes", { host = "'h.example'" }, "option 'host'", "quote" },
+      { "a host in quotes of a typesetter", { host = "\226\128\156h.example\226\128\157" }, "option 'host'", "ASCII" },
+      { "a host that is not ASCII", { host = "h\195\182.example" }, "option 'host'", "xn--" },
+      { "a scheme without slashes", { host = "https:h.example" }, "option 'host'", "https:// once" },
+      { "a scheme with one slash", { host = "https:/h.example" }, "option 'host'", "https:// once" },
+      { "a scheme without a colon", { host = "https//h.example" }, "option 'host'", "https:// once" },
+      { "a scheme twice", { host = "https://https://h.example" }, "option 'host'", "https:// once" },
+      { "a dot too many", { host = "h..example" }, "option 'host'", "dot" },
+      { "a dot at the beginning", { host = ".h.example" }, "option 'host'", "dot" },
+      { "a file in a home that nobody expands", { ca_file = "~/ca.pem" }, "option 'ca_file'", "whole path" },
       { "a path as bot id", { bot_id = "../admin" }, "option 'bot_id'" },
       { "dots as bot id", { bot_id = ".." }, "option 'bot_id'" },
       { "a line end in the bot id", { bot_id = "st-1\r\n" }, "option 'bot_id'", "line end" },
@@ -221,6 +234,7 @@ describe("config", function()
       ["'" .. good .. "'"] = "quote at its end", ["KORESMS_CLIENT_SECRET=" .. good] = "name of a variable",
       ["export KORESMS_CLIENT_SECRET=" .. good] = "name of a variable",
       [good:sub(2)] = "another length", [good:sub(2) .. "\195\164"] = "not ASCII",
+      ["changeme"] = "stands for no value", ["undefined"] = "stands for no value",
       ["$KORESMS_CLIENT_SECRET"] = "not filled in", ["<" .. good .. ">"] = "as in an example",
     }) do
       local s = assert(config.load(base { client_secret = value }))
@@ -278,6 +292,15 @@ describe("config", function()
       assert.equal("KORESMS_FROM", got.where.from)
     end)
 
+    it("takes what a file of variables with line ends of Windows leaves", function()
+      local got = load_with(with { KORESMS_TIMEOUT = "2.5\r", KORESMS_JTI = "True\r", KORESMS_PER_MINUTE = "off\r" })
+      assert.same({ 2.5, true, false }, { got.values.timeout, got.values.jti, got.values.per_minute })
+      for name, value in pairs({ HOST = "platform.kore.ai", CLIENT_ID = "cs-1", BOT_ID = "st-1", CLIENT_SECRET = "x1" }) do
+        got = load_with(with { ["KORESMS_" .. name] = value .. "\r" })
+        assert.matches("^KORESMS_" .. name .. ": .*line end", got.text)
+      end
+    end)
+
     it("comes after the options", function()
       local got = load_with(with { KORESMS_TIMEOUT = "2" }, { timeout = 3 })
       assert.equal(3, got.values.timeout)
@@ -288,7 +311,12 @@ describe("config", function()
       { { KORESMS_TIMEOUT = "0x10" }, "KORESMS_TIMEOUT: expected a number" },
       { { KORESMS_TIMEOUT = "inf" }, "KORESMS_TIMEOUT: expected a number" },
       { { KORESMS_JTI = "maybe" }, "KORESMS_JTI: expected true or false" },
-      { { KORESMS_PER_MINUTE = "many" }, "KORESMS_PER_MINUTE: expected a number or false" },
+      { { KORESMS_TIMEOUT = "10s" }, "KORESMS_TIMEOUT: expected a number such as 10" },
+      { { KORESMS_TIMEOUT = "10,5" }, "KORESMS_TIMEOUT: expected a number such as 10" },
+      { { KORESMS_TIMEOUT = '"10"' }, "KORESMS_TIMEOUT: expected a number such as 10" },
+      { { KORESMS_PER_MINUTE = "0" }, "KORESMS_PER_MINUTE: expected a whole number from 1 to 1000000, got 0" },
+      { { KORESMS_CONFIG = "~/settings.json" }, "write the whole path" },
+      { { KORESMS_PER_MINUTE = "many" }, "KORESMS_PER_MINUTE: expected a number, or false" },
       { { KORESMS_HOST = "h/p" }, "KORESMS_HOST: has a path" },
       { { KORESMS_CLIENT_SECRET = "" }, "KORESMS_CLIENT_SECRET is set, but empty" },
       { { KORESMS_HOST = false }, "KORESMS_HOST" },

@@ -31,8 +31,25 @@ static const char *tail_fault(const char *s, const char *end)
     case ':': return memchr(s + 1, ':', (size_t)(end - s) - 1) != NULL
                    ? "is a bare IPv6 address; write it in brackets: [::1]"
                    : "has a second port";
-    default:  return "has a character that no host name has";
+    case '"': case '\'': case '`':
+        return "has a quote; write it without any";
+    case ' ': case '\t': case '\r': case '\n': case '\0':
+        return "has a blank, line end or NUL; write it without any";
+    default:
+        return (unsigned char)*s >= 0x80
+            ? "has a character that is not ASCII; write such a name in its ASCII form, xn--..."
+            : "has a character that no host name has";
     }
+}
+
+/* Is there a dot with nothing before it? */
+static int has_empty_label(const char *s, size_t n)
+{
+    size_t i;
+    for (i = 0; i < n; i++)
+        if (s[i] == '.' && (i == 0 || s[i - 1] == '.'))
+            return 1;
+    return 0;
 }
 
 static const char *read_port(const char **s, const char *end, long *port)
@@ -112,6 +129,8 @@ const char *ksms_read_address(const char *s, const char *end, ksms_address *a)
         s++;
     if (s != end)
         return tail_fault(s, end);
+    if (!a->ipv6 && has_empty_label(a->host, a->host_len))
+        return "has a dot with nothing before it";
     if (!a->ipv6 && ends_in_number(a->host, a->host_len)
         && !is_literal(AF_INET, a->host, a->host_len))
         return "ends in a number and is no IPv4 address, which has four numbers from 0 to 255 "

@@ -25,7 +25,7 @@ typedef struct origin {
 /* NULL, or a static text that completes "the host ...". */
 static const char *read_origin(const char *s, size_t n, origin *o)
 {
-    const char *end = s + n;
+    const char *end = s + n, *scheme;
     memset(o, 0, sizeof *o);
     if (n > KSMS_NAME_MAX)
         return "is too long; expected at most 255 bytes";
@@ -39,6 +39,10 @@ static const char *read_origin(const char *s, size_t n, origin *o)
         if (colon != NULL && end - colon > 2 && memcmp(colon, "://", 3) == 0)
             return "has a scheme other than https:// or http://";
     }
+    scheme = s;
+    if (ksms_skip_prefix(&scheme, end, "http:") || ksms_skip_prefix(&scheme, end, "https:")
+        || ksms_skip_prefix(&scheme, end, "http/") || ksms_skip_prefix(&scheme, end, "https/"))
+        return "has its scheme twice, or without '://' behind it; write https:// once";
     if (s == end)
         return "is empty; give a name such as platform.kore.ai";
     o->at.port = o->scheme[4] == 's' ? 443 : 80;

@@ -14,8 +14,8 @@ local M = {}
 local function between(low, high, whole)
   return function(value)
     if value >= low and value <= high and (not whole or value % 1 == 0) then return nil end
-    return ("expected %s from %g to %g, got %s"):format(
-      whole and "a whole number" or "a number", low, high, tostring(value))
+    return ("expected %s from %s to %.0f, got %s"):format(
+      whole and "a whole number" or "a number", tostring(low), high, tostring(value))
   end
 end
 
@@ -41,8 +41,10 @@ local function soiled(value)
 end
 
 local function host(value)
-  local _, fault = core.origin(value)
-  return fault
+  local fault = soiled(value)
+  if fault then return fault end
+  local _, wrong = core.origin(value)
+  return wrong
 end
 
 local function bot_id(value)
@@ -84,7 +86,7 @@ local function file(value)
   local fault = visible(value)
   if fault then return fault end
   local handle, why = io.open(value, "rb")
-  if not handle then return "cannot be read: " .. why end
+  if not handle then return "cannot be read: " .. sources.explain(value, why) end
   local _, reason = handle:read(1)
   handle:close()
   return reason and ("cannot be read: %s: %s"):format(value, reason) or nil

@@ -7,6 +7,14 @@ local M = {}
 
 local FILE_MAX = 1024 * 1024
 
+--- More about why a file cannot be opened.
+-- @tparam string path
+-- @tparam string why the system's text
+-- @treturn string
+function M.explain(path, why)
+  return path:sub(1, 1) == "~" and why .. " (only a shell knows what ~ is; write the whole path)" or why
+end
+
 --- Reads a whole file of at most 1 MiB.
 -- @tparam string path
 -- @treturn[1] string
@@ -14,7 +22,7 @@ local FILE_MAX = 1024 * 1024
 -- @treturn[2] string the path and why it cannot be read
 function M.read(path)
   local file, why = io.open(path, "rb")
-  if not file then return nil, why end
+  if not file then return nil, M.explain(path, why) end
   local text, reason = file:read(FILE_MAX + 1)
   file:close()
   if reason then return nil, ("%s: %s"):format(path, reason) end
@@ -36,15 +44,20 @@ local function to_number(text)
   return tonumber(text) or tonumber((text:gsub("%.", (("%.1f"):format(0.5):sub(2, -2)))))
 end
 
+-- Blanks around a word do not matter, nor a line end that came with it from a file.
+local function to_boolean(text)
+  return booleans[text:lower():match("^%s*(.-)%s*$")]
+end
+
 local readers = {
   string = function(text) return text end,
   token = function(text) return text end,
-  number = function(text) return to_number(text), "expected a number" end,
-  boolean = function(text) return booleans[text:lower()], "expected true or false" end,
+  number = function(text) return to_number(text), "expected a number such as 10 or 2.5" end,
+  boolean = function(text) return to_boolean(text), "expected true or false" end,
   limit = function(text)
     local value = to_number(text)
-    if value == nil and booleans[text:lower()] == false then value = false end
-    return value, "expected a number or false"
+    if value == nil and to_boolean(text) == false then value = false end
+    return value, "expected a number, or false for no limit"
   end,
 }
 
@@ -165,7 +178,7 @@ local beginnings = {
 }
 
 local function read_file(path, rows)
-  local parse = parsers[path:match("%.(%w+)$")]
+  local parse = parsers[(path:match("%.(%w+)$") or ""):lower()]
   if not parse then return nil, path .. ": expected a name that ends in .json or .lua" end
   local text, fault = M.read(path)
   if not text then return nil, fault end

@@ -16,9 +16,14 @@ local signs = {
   { "[\128-\255]", "characters that are not ASCII" },
 }
 
+-- What programs and people write where there is no value yet.
+local placeholders = { null = true, ["nil"] = true, none = true, undefined = true, changeme = true,
+  change_me = true, todo = true, xxx = true, secret = true, password = true, example = true }
+
 -- What is found in a value, in words.
 local function found_in(value)
   local found = {}
+  if placeholders[value:lower()] then found[1] = "a word that stands for no value" end
   for _, sign in ipairs(signs) do
     if value:find(sign[1]) then found[#found + 1] = sign[2] end
   end
@@ -46,6 +51,9 @@ function M.of(settings)
       if row[2] == "client_secret" and #value ~= SECRET_LENGTH then
         found[#found + 1] = ("another length than the %d bytes of the platform's secrets")
           :format(SECRET_LENGTH)
+      end
+      if name == "token" and not value:find("^[%w_-]+%.[%w_-]+%.[%w_-]+$") then
+        found[#found + 1] = "another form than a token, which has three parts with dots between"
       end
       if found[1] then
         texts[#texts + 1] = ("%s has %s; is that meant?"):format(settings.where[name],
