@@ -127,7 +127,8 @@ describe("config", function()
       { "a host with a byte order mark", { host = "\239\187\191h.example" }, "option 'host'", "byte order mark" },
       { "a host with a blank", { host = "h.example " }, "option 'host'", "blank" },
       { "a host in quotes", { host = "'h.example'" }, "option 'host'", "quote" },
-      { "a host in quotes of a typesetter", { host = "\226\128\156h.example\226\128\157" }, "option 'host'", "ASCII" },
+      { "a host in quotes of a typesetter", { host = "\226\128\156h.example\226\128\157" },
+        "option 'host'", "ASCII" },
       { "a host that is not ASCII", { host = "h\195\182.example" }, "option 'host'", "xn--" },
       { "a scheme without slashes", { host = "https:h.example" }, "option 'host'", "https:// once" },
       { "a scheme with one slash", { host = "https:/h.example" }, "option 'host'", "https:// once" },
@@ -293,9 +294,11 @@ describe("config", function()
     end)
 
     it("takes what a file of variables with line ends of Windows leaves", function()
-      local got = load_with(with { KORESMS_TIMEOUT = "2.5\r", KORESMS_JTI = "True\r", KORESMS_PER_MINUTE = "off\r" })
+      local got = load_with(with { KORESMS_TIMEOUT = "2.5\r", KORESMS_JTI = "True\r",
+        KORESMS_PER_MINUTE = "off\r" })
       assert.same({ 2.5, true, false }, { got.values.timeout, got.values.jti, got.values.per_minute })
-      for name, value in pairs({ HOST = "platform.kore.ai", CLIENT_ID = "cs-1", BOT_ID = "st-1", CLIENT_SECRET = "x1" }) do
+      for name, value in pairs({ HOST = "platform.kore.ai", CLIENT_ID = "cs-1", BOT_ID = "st-1",
+        CLIENT_SECRET = "x1" }) do
         got = load_with(with { ["KORESMS_" .. name] = value .. "\r" })
         assert.matches("^KORESMS_" .. name .. ": .*line end", got.text)
       end

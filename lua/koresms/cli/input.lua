@@ -157,6 +157,7 @@ function json_format.fill(self, row, object)
       if type(value) ~= "string" then
         return ("%s: a string expected, got %s"):format(name, type(value))
       end
+      if jsonl.has_twice(row.text, name) then return ("key '%s' occurs twice"):format(name) end
       row[name] = value
     end
   end
@@ -183,10 +184,17 @@ local input = {}
 input.__index = input
 
 local formats = {
+  { begins = "^PK\3\4", fault = "a spreadsheet or another archive; save it as CSV" },
+  { begins = "^\208\207\17\224", fault = "an old spreadsheet; save it as CSV" },
+  { begins = "^\31\139", fault = "compressed; pipe it through gunzip" },
+  { begins = "^%%PDF", fault = "PDF; CSV or JSON lines are expected" },
+  { begins = "^%s*<[!?%a]", fault = "HTML or XML; CSV or JSON lines are expected" },
+  { begins = "^%s*sep=", fault = "a first line that is for spreadsheets (sep=); take it out" },
   { begins = "^%s*{", format = json_format },
   { begins = "^%s*%[", fault = "a JSON array; one object a line is expected (jq -c '.[]')" },
   { begins = "^\255\254", fault = "UTF-16; UTF-8 is expected" },
   { begins = "^\254\255", fault = "UTF-16; UTF-8 is expected" },
+  { begins = "^[^\n]*%z", fault = "NUL bytes, as in UTF-16; UTF-8 is expected" },
   { begins = "", format = csv_format },
 }
 
@@ -292,6 +300,13 @@ end
 -- @treturn ?string
 function input:json(row)
   return self.format.json(self, row)
+end
+
+--- Whether the last row came through a pipe and has no line end: then it may have been cut off,
+-- and a number that is cut may be another one's.
+-- @tparam table row the last one
+function input:may_be_cut(row)
+  return self.source:is_kept() and not row.text:find("\n$")
 end
 
 --- What stands before the first row.

@@ -20,11 +20,29 @@ end
 -- Numbers that the decoder takes and JSON does not have.
 local odd_numbers = { "[^eE]%+", "%.%D", "%D%." }
 
+local ONE_LINE = "; one object a line is expected (jq -c .)"
+
+--- Whether an object has a key twice. Decoders take the last one, or the first.
+-- @tparam string row a valid one
+-- @tparam string name of letters only
+-- @treturn boolean
+function M.has_twice(row, name)
+  local key = '"' .. name .. '"'
+  local first = row:find(key, 1, true)
+  if not (first and row:find(key, first + 1, true)) then return false end
+  local keys = row:gsub("\\.", ""):gsub('("[^"]*")(%s*:?)', function(text, colon)
+    return (colon:find(":", 1, true) and text == key and key or "") .. ","
+  end):match("^%s*{(.*)}"):gsub("%b[]", ""):gsub("%b{}", "")
+  return select(2, keys:gsub(key, "")) > 1
+end
+
 local function object(row)
   if not row:find("^%s*{") then return nil, "no JSON object" end
   local ok, value = pcall(json.decode, row)
   -- The decoder's own text says where, and repeats nothing of the line.
-  if not ok then return nil, "no JSON object: " .. tostring(value) end
+  if not ok then
+    return nil, "no JSON object: " .. tostring(value) .. (tostring(value):find("T_END") and ONE_LINE or "")
+  end
   local bare = row:gsub("\\.", ""):gsub('"[^"]*"', '""')
   for _, pattern in ipairs(odd_numbers) do
     if bare:find(pattern) then return nil, "no JSON object: a number that is none" end

@@ -74,26 +74,34 @@ were started.]])
   command:flag("--json"):description("Print each result as a JSON object.")
 end
 
+-- Counts one row, and says what is wrong with it.
+local function survey_row(rows, row, seen, found)
+  found.rows = row.index
+  if row.fault then
+    found.bad = found.bad + 1
+    output.complain(rows:complaint(row))
+  elseif not seen:add(row.to) then
+    found.duplicates = found.duplicates + 1
+    if found.duplicates <= NAMED then
+      output.complain(rows:complaint(row, "the recipient occurs before"))
+    end
+  end
+end
+
 -- Looks at every row. Returns what was found, or nil where the input cannot be used.
 local function survey(rows)
   local seen, found = number_set.new(), { rows = 0, bad = 0, duplicates = 0 }
-  while true do
-    local row, why = rows:next()
-    if not row then
-      if why then output.complain(why) end
-      return not why and found or nil
-    end
-    found.rows = row.index
-    if row.fault then
-      found.bad = found.bad + 1
-      output.complain(rows:complaint(row))
-    elseif not seen:add(row.to) then
-      found.duplicates = found.duplicates + 1
-      if found.duplicates <= NAMED then
-        output.complain(rows:complaint(row, "the recipient occurs before"))
-      end
+  local row, why = rows:next()
+  while row do
+    survey_row(rows, row, seen, found)
+    local last = row
+    row, why = rows:next()
+    if not row and not why and rows:may_be_cut(last) then
+      output.complain(rows:complaint(last, "the last row has no line end; was the input cut off?"))
     end
   end
+  if why then output.complain(why) end
+  return not why and found or nil
 end
 
 -- Says what was found. Returns whether anything may be sent.

@@ -61,6 +61,11 @@ function spool:read()
   return (self.left and second_time or first_time)(self)
 end
 
+--- Whether the input cannot be read twice, and is kept meanwhile.
+function spool:is_kept()
+  return self.copy ~= nil
+end
+
 --- Goes back to the beginning, for the second time.
 -- @treturn boolean
 -- @treturn ?string
