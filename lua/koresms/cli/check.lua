@@ -2,7 +2,7 @@
 --
 -- One POST whose body is `{}` tells all that the network and the platform can say. It
 -- names no number, so it sends no message.
-local session_of = require("koresms.client").session
+local client_module = require "koresms.client"
 local core = require "koresms.core"
 local http_date = require "koresms.http_date"
 local koresms = require "koresms"
@@ -79,7 +79,7 @@ local function check_configuration(say)
     for _, one in ipairs(opener.faults(text)) do say("FAIL", "configuration", one) end
     return nil
   end
-  local settings = session_of(client).settings
+  local settings = client_module.session(client).settings
   warn(say, settings)
   local key = settings.where[settings.credential]
   say("ok", "configuration", ("host %s, bot %s, %s, %s"):format(settings.host,
@@ -203,7 +203,7 @@ function M.run(arguments)
   local say = report.say
   local client = check_configuration(say)
   if not client then return 2 end
-  local session = session_of(client)
+  local session = client_module.session(client)
   local reply, judged = client_module.probe(session)
   if check_network(say, session.settings, reply) then
     check_clock(say, reply)
