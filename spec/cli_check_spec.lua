@@ -82,6 +82,51 @@ describe("koresms check", function()
     assert.not_matches("hunter2", texts.configuration, 1, true)
   end)
 
+  -- Without its warnings; those apart.
+  local function without_warnings(states)
+    local list, warned = {}, 0
+    for _, state in ipairs(states) do
+      if state == "configuration warn" then warned = warned + 1 else list[#list + 1] = state end
+    end
+    return list, warned
+  end
+
+  it("warns of a soiled secret without showing it, and goes on", function()
+    local secret = koresms.box.client_secret
+    for value, wanted in pairs({ [" " .. secret] = "blank at its beginning", [secret .. "\t"] = "control character",
+      ['"' .. secret .. '"'] = "quote", ["KORESMS_CLIENT_SECRET=" .. secret] = "name of a variable" }) do
+      local status, states, texts = check({ KORESMS_CLIENT_SECRET = value })
+      local list, warned = without_warnings(states)
+      assert.same({ 1, 1 }, { status, warned })
+      assert.same(failing("token"), list)
+      assert.matches("KORESMS_CLIENT_SECRET has [^.]*" .. wanted, texts.configuration)
+    end
+    for value, wanted in pairs({ [secret .. "\n"] = "line end", ["\239\187\191" .. secret] = "byte order mark" }) do
+      local status, states, texts = check({ KORESMS_CLIENT_SECRET = value })
+      assert.same({ 2, { "configuration FAIL" } }, { status, states })
+      assert.matches(wanted, texts.configuration, 1, true)
+    end
+  end)
+
+  it("warns of files of secrets that others may read", function()
+    local work = koresms.work
+    command.write(work .. "/secret", koresms.box.client_secret .. "\n")
+    command.write(work .. "/settings.json", '{"retries": 1}')
+    local changes = { KORESMS_CLIENT_SECRET = false, KORESMS_CLIENT_SECRET_FILE = work .. "/secret",
+      KORESMS_CONFIG = work .. "/settings.json" }
+    for mode, count in pairs({ ["600"] = 0, ["644"] = 2, ["640"] = 2, ["604"] = 2, ["711"] = 0 }) do
+      os.execute(("chmod %s %s/secret %s/settings.json"):format(mode, work, work))
+      local status, states, texts = check(changes)
+      local list, warned = without_warnings(states)
+      assert.same({ 0, count }, { status, warned }, mode)
+      assert.same(failing(nil), list)
+      if count > 0 then
+        assert.matches("KORESMS_CLIENT_SECRET_FILE: others than its owner may read", texts.configuration, 1, true)
+        assert.matches("KORESMS_CONFIG: others than its owner may read", texts.configuration, 1, true)
+      end
+    end
+  end)
+
   for step, row in pairs({
     name = { { KORESMS_HOST = "https://nonexistent.invalid" }, "KORESMS_HOST" },
     connection = { { KORESMS_HOST = "https://localhost:1" }, "firewall" },
@@ -104,7 +149,7 @@ describe("koresms check", function()
   end)
 
   it("stops at the token, where the secret is wrong", function()
-    local status, states, texts = check({ KORESMS_CLIENT_SECRET = "another secret" })
+    local status, states, texts = check({ KORESMS_CLIENT_SECRET = ("x"):rep(44) })
     assert.equal(1, status)
     assert.same(failing("token"), states)
     assert.matches("client id and secret", texts.token, 1, true)

@@ -118,6 +118,14 @@ describe("koresms send-many", function()
       ["is opened here and not closed"] = "to,n\n" .. A .. ",\"x\n" .. B .. ",y\n",
       ["one object a line is expected"] = "[{\"to\":\"" .. A .. "\"}]",
       ["UTF-16"] = "\255\254t\0o\0",
+      ["NUL bytes, as in UTF-16"] = "t\0o\0\n\0+\0",
+      ["a spreadsheet"] = "PK\3\4\20\0\6\0",
+      ["compressed"] = "\31\139\8\0\0",
+      ["PDF"] = "%PDF-1.7\n",
+      ["HTML"] = "<!DOCTYPE html>\n<html>",
+      ["a first line that is for spreadsheets"] = "sep=,\nto,name\n" .. A .. ",x\n",
+      ["a carriage return that ends no line"] = "to,name\r" .. A .. ",x\r",
+      ["it has 'Telefon', 'Vorname'"] = "Telefon,Vorname\n" .. A .. ",x\n",
     }) do
       it(("%q: %s"):format(input:sub(1, 20), text), function()
         for _, arguments in ipairs({ {}, { "--skip-invalid" } }) do
@@ -175,6 +183,36 @@ describe("koresms send-many", function()
       assert.matches("input:" .. line, err, 1, true)
     end
     assert.equal(0, many:count())
+  end)
+
+  it("takes no object that has a key twice", function()
+    local status, results, err = many:results(table.concat({ '{"to":"' .. A .. '","to":"' .. B .. '"}',
+      '{"to":"' .. A .. '", "id":"a" , "id" :"b"}', '{"to":"' .. A .. '","x":{"to":"' .. B .. '"},"y":[{"to":1}]}',
+      '{"to":"' .. B .. '","x":"\\"to\\":","y":"to"}', '{"x":"{","to":"' .. C .. '","z":"}"}' }, "\n"),
+      { "--skip-invalid" })
+    assert.equal(1, status)
+    assert.same({ A, B, C }, numbers(results))
+    assert.matches("input:1: key 'to' occurs twice", err, 1, true)
+    assert.matches("input:2: key 'id' occurs twice", err, 1, true)
+    assert.matches("2 of 5 rows are bad", err, 1, true)
+  end)
+
+  it("warns where a pipe ends within a line, for a number may be cut", function()
+    for text, wanted in pairs({ ["to\n" .. A] = "input:2: the last row has no line end", ["to\n" .. A .. "\n"] = false,
+      ['{"to":"' .. A .. '"}'] = "1: the last row has no line end" }) do
+      for pipe, warned in pairs({ ["cat %s | %s"] = true, ["<%s %s"] = false }) do
+        local status, _, err = many:run(text, {}, {}, pipe)
+        assert.equal(0, status)
+        assert.equal(wanted and warned or false, err:find("no line end; was the input cut", 1, true) ~= nil)
+        if wanted and warned then assert.matches(wanted, err, 1, true) end
+      end
+    end
+  end)
+
+  it("says how an object on several lines is to be written", function()
+    local status, out, err = many:run('{\n "to": "' .. A .. '"\n}\n')
+    assert.same({ 2, "" }, { status, out })
+    assert.matches("input:1: no JSON object: .*; one object a line is expected %(jq %-c %.%)", err)
   end)
 
   it("warns of a column that was probably meant to be the id", function()

@@ -6,7 +6,7 @@ local cjson = require "cjson"
 local command = require "spec.support.command"
 local shell = require "koresms.sandbox.shell"
 local output = require "koresms.cli.output"
-local utf8 = require "koresms.cli.utf8"
+local utf8 = require "koresms.utf8"
 
 local unpack = table.unpack or unpack
 

@@ -120,7 +120,23 @@ describe("config", function()
       { "NUL in the host", { host = "h.example\0" }, "option 'host'" },
       { "http to another host", { host = "http://h.example" }, "option 'host'", "allow_http" },
       { "http to a name like loopback", { host = "http://127.0.0.1.example" }, "allow_http" },
-      { "http to a name of numbers", { host = "http://127.0.0.256" }, "allow_http" },
+      { "http to a name after a loopback address", { host = "http://127.0.0.1." }, "allow_http" },
+      { "an address that is none", { host = "http://127.0.0.256" }, "IPv4" },
+      { "an address with a leading zero", { host = "http://127.0.0.08" }, "IPv4" },
+      { "a host with a line end", { host = "h.example\r" }, "option 'host'", "line end" },
+      { "a host with a byte order mark", { host = "\239\187\191h.example" }, "option 'host'", "byte order mark" },
+      { "a host with a blank", { host = "h.example " }, "option 'host'", "blank" },
+      { "a host in quotes", { host = "'h.example'" }, "option 'host'", "quote" },
+      { "a host in quotes of a typesetter", { host = "\226\128\156h.example\226\128\157" },
+        "option 'host'", "ASCII" },
+      { "a host that is not ASCII", { host = "h\195\182.example" }, "option 'host'", "xn--" },
+      { "a scheme without slashes", { host = "https:h.example" }, "option 'host'", "https:// once" },
+      { "a scheme with one slash", { host = "https:/h.example" }, "option 'host'", "https:// once" },
+      { "a scheme without a colon", { host = "https//h.example" }, "option 'host'", "https:// once" },
+      { "a scheme twice", { host = "https://https://h.example" }, "option 'host'", "https:// once" },
+      { "a dot too many", { host = "h..example" }, "option 'host'", "dot" },
+      { "a dot at the beginning", { host = ".h.example" }, "option 'host'", "dot" },
+      { "a file in a home that nobody expands", { ca_file = "~/ca.pem" }, "option 'ca_file'", "whole path" },
       { "a path as bot id", { bot_id = "../admin" }, "option 'bot_id'" },
       { "dots as bot id", { bot_id = ".." }, "option 'bot_id'" },
       { "a line end in the bot id", { bot_id = "st-1\r\n" }, "option 'bot_id'", "line end" },
@@ -132,6 +148,15 @@ describe("config", function()
       { "a subject that is no UTF-8", { subject = "\255" }, "option 'subject'", "UTF-8" },
       { "an empty secret", { client_secret = "" }, "option 'client_secret'", "empty" },
       { "a secret with NUL", { client_secret = "MARKED\0" }, "option 'client_secret'", "NUL" },
+      { "a secret with a line end", { client_secret = "MARKED\n" }, "option 'client_secret'", "line end" },
+      { "a secret with a carriage return", { client_secret = "MARKED\r" }, "option 'client_secret'",
+        "line end" },
+      { "a secret with a byte order mark", { client_secret = "\239\187\191MARKED" },
+        "option 'client_secret'", "byte order mark" },
+      { "a client id with a byte order mark", { client_id = "\239\187\191cs-1" }, "option 'client_id'",
+        "byte order mark" },
+      { "a bot id with a byte order mark", { bot_id = "\239\187\191st-1" }, "option 'bot_id'",
+        "byte order mark" },
       { "a secret of one byte", { client_secret = "x" }, "option 'client_secret'" },
       { "a secret of 4 KB", { client_secret = ("x"):rep(4096) }, "option 'client_secret'" },
       { "a token with a line end", { token = "MARKED\r\nX: y" }, "option 'token'" },
@@ -149,6 +174,10 @@ describe("config", function()
       { "a CA file that is a directory", { ca_file = "/" }, "option 'ca_file'" },
       { "a key without certificate", { client_key = "/dev/null" }, "client_cert" },
       { "a proxy that is no address", { proxy = "proxy.example" }, "option 'proxy'", "http://" },
+      { "a proxy whose password ends the address", { proxy = "http://u:MARKED@MARKED@h" }, "option 'proxy'",
+        "%40" },
+      { "a proxy with half an escape", { proxy = "http://u:50%MARKED@h" }, "option 'proxy'", "%25" },
+      { "a proxy with a control byte", { proxy = "http://u:MARKED%0a@h" }, "option 'proxy'", "control" },
       { "a line end in the proxy", { proxy = "http://p\r\n" }, "option 'proxy'" },
       { "RS256 without a key", { algorithm = "RS256" }, "private_key_file" },
       { "a key file that is none", { algorithm = "RS256", private_key_file = "/dev/null" },
@@ -166,6 +195,61 @@ describe("config", function()
         refused(o, name .. " is required", "KORESMS_" .. name:upper())
       end)
     end
+  end)
+
+  describe("refuses, without asking for a passphrase,", function()
+    local key, old
+    setup(function()
+      key, old = directory .. "/encrypted.pem", directory .. "/old.pem"
+      run.output(("openssl genrsa 2048 2>/dev/null | openssl pkcs8 -topk8 -v2 aes-256-cbc "
+        .. "-passout pass:MARKED -out %s 2>&1"):format(key))
+      -- The form of OpenSSL before 1.0.
+      run.output(("openssl rsa -traditional -aes128 -passin pass:MARKED -passout pass:MARKED -in %s -out %s 2>&1")
+        :format(key, old))
+    end)
+
+    it("a client key that is encrypted, in both forms", function()
+      for _, path in ipairs({ key, old }) do
+        refused(base { client_cert = "/dev/null", client_key = path }, "option 'client_key'", path,
+          "encrypted", "openssl pkey")
+      end
+    end)
+
+    it("a certificate whose file has such a key", function()
+      refused(base { client_cert = key }, "option 'client_cert'", "encrypted")
+    end)
+  end)
+
+  it("names all that is missing at once", function()
+    refused({}, "host is required", "bot_id is required", "client_id is required",
+      "client_secret is required", "KORESMS_CLIENT_SECRET")
+    local _, _, _, texts = config.load({ bot_id = "st-1" })
+    assert.equal(3, #texts)
+  end)
+
+  it("finds what is probably not what it was meant to be, and shows nothing of it", function()
+    local good = ("s"):rep(44)
+    for value, wanted in pairs({
+      [good] = false, [" " .. good] = "blank at its beginning", [good .. " "] = "blank at its end",
+      [good .. "\t"] = "control character", ['"' .. good .. '"'] = "quote at its beginning",
+      ["'" .. good .. "'"] = "quote at its end", ["KORESMS_CLIENT_SECRET=" .. good] = "name of a variable",
+      ["export KORESMS_CLIENT_SECRET=" .. good] = "name of a variable",
+      [good:sub(2)] = "another length", [good:sub(2) .. "\195\164"] = "not ASCII",
+      ["changeme"] = "stands for no value", ["undefined"] = "stands for no value",
+      ["$KORESMS_CLIENT_SECRET"] = "not filled in", ["<" .. good .. ">"] = "as in an example",
+    }) do
+      local s = assert(config.load(base { client_secret = value }))
+      local texts = table.concat(s.suspicions, "\n")
+      assert.truthy(wanted and texts:find(wanted, 1, true) or not wanted and texts == "", value .. ": " .. texts)
+      assert.is_nil(texts:find("sss", 1, true))
+      local name = file("suspicious", value .. "\n")
+      s = assert(config.load { host = "h.example", bot_id = "st-1", client_id = "cs-1",
+        client_secret_file = name })
+      assert.equal((texts:gsub("option 'client_secret'", "option 'client_secret_file'")),
+        table.concat(s.suspicions, "\n"))
+    end
+    local s = assert(config.load { host = "h.example", bot_id = "'st-1'", token = '"e.y.J"' })
+    assert.matches("^option 'bot_id' has a quote.*\noption 'token' has a quote", table.concat(s.suspicions, "\n"))
   end)
 
   it("says that a private key wants another algorithm", function()
@@ -209,6 +293,17 @@ describe("config", function()
       assert.equal("KORESMS_FROM", got.where.from)
     end)
 
+    it("takes what a file of variables with line ends of Windows leaves", function()
+      local got = load_with(with { KORESMS_TIMEOUT = "2.5\r", KORESMS_JTI = "True\r",
+        KORESMS_PER_MINUTE = "off\r" })
+      assert.same({ 2.5, true, false }, { got.values.timeout, got.values.jti, got.values.per_minute })
+      for name, value in pairs({ HOST = "platform.kore.ai", CLIENT_ID = "cs-1", BOT_ID = "st-1",
+        CLIENT_SECRET = "x1" }) do
+        got = load_with(with { ["KORESMS_" .. name] = value .. "\r" })
+        assert.matches("^KORESMS_" .. name .. ": .*line end", got.text)
+      end
+    end)
+
     it("comes after the options", function()
       local got = load_with(with { KORESMS_TIMEOUT = "2" }, { timeout = 3 })
       assert.equal(3, got.values.timeout)
@@ -219,7 +314,12 @@ describe("config", function()
       { { KORESMS_TIMEOUT = "0x10" }, "KORESMS_TIMEOUT: expected a number" },
       { { KORESMS_TIMEOUT = "inf" }, "KORESMS_TIMEOUT: expected a number" },
       { { KORESMS_JTI = "maybe" }, "KORESMS_JTI: expected true or false" },
-      { { KORESMS_PER_MINUTE = "many" }, "KORESMS_PER_MINUTE: expected a number or false" },
+      { { KORESMS_TIMEOUT = "10s" }, "KORESMS_TIMEOUT: expected a number such as 10" },
+      { { KORESMS_TIMEOUT = "10,5" }, "KORESMS_TIMEOUT: expected a number such as 10" },
+      { { KORESMS_TIMEOUT = '"10"' }, "KORESMS_TIMEOUT: expected a number such as 10" },
+      { { KORESMS_PER_MINUTE = "0" }, "KORESMS_PER_MINUTE: expected a whole number from 1 to 1000000, got 0" },
+      { { KORESMS_CONFIG = "~/settings.json" }, "write the whole path" },
+      { { KORESMS_PER_MINUTE = "many" }, "KORESMS_PER_MINUTE: expected a number, or false" },
       { { KORESMS_HOST = "h/p" }, "KORESMS_HOST: has a path" },
       { { KORESMS_CLIENT_SECRET = "" }, "KORESMS_CLIENT_SECRET is set, but empty" },
       { { KORESMS_HOST = false }, "KORESMS_HOST" },
@@ -268,6 +368,14 @@ describe("config", function()
       { "syntax.lua", 'return {\n client_secret = "MARKED\n}', "syntax error at line 2" },
       { "none.lua", "local x = 1", "got a nil" },
       { "world.lua", "return { subject = os.getenv('HOME') }", "empty environment" },
+      { "endless.lua", "while true do end", "too long" },
+      { "methods.lua", 'return { subject = ("x"):rep(4) }', "empty environment" },
+      { "near.json", '{"bot": "st-1"}', "did you mean 'bot_id'" },
+      { "nearer.json", '{"secret_file": "st-1"}', "did you mean 'client_secret_file'" },
+      { "marked.json", '\239\187\191{"timeout": 4}', "byte order mark" },
+      { "marked.lua", '\239\187\191return { timeout = 4}', "byte order mark" },
+      { "utf16.json", '\255\254{\0}\0', "UTF-16" },
+      { "dotenv.json", 'KORESMS_TIMEOUT=4', "is not JSON" },
       { "bytecode.lua", string.dump(function() return {} end), "compiled" },
       { "config.txt", "timeout=4", ".json or .lua" },
     }

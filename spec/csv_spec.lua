@@ -3,8 +3,8 @@
 local csv = require "koresms.cli.csv"
 local jsonl = require "koresms.cli.jsonl"
 local number_set = require "koresms.cli.number_set"
-local text = require "koresms.cli.text"
-local utf8_fault = require("koresms.cli.utf8").fault
+local row_buffer = require "koresms.cli.row_buffer"
+local utf8_fault = require("koresms.utf8").fault
 
 -- Gives a text in pieces of the sizes that a function tells; then `why`.
 local function feed(whole, size, why)
@@ -95,7 +95,7 @@ describe("CSV", function()
       local content, _, line, fault = reader:next()
       assert.same({ nil, 1 }, { content, line })
       assert.matches("longer than", fault, 1, true)
-      assert.truthy(given * #filler < text.MOST + 200000)
+      assert.truthy(given * #filler < row_buffer.MOST + 200000)
     end
   end)
 
@@ -166,7 +166,7 @@ describe("JSON lines", function()
   end)
 
   it("ends where a line is too long, and gives none that a failure has cut off", function()
-    local rows, ended = read(jsonl, '{}\n{"a":"' .. ("x"):rep(text.MOST + 200000) .. '"}\n{}\n')
+    local rows, ended = read(jsonl, '{}\n{"a":"' .. ("x"):rep(row_buffer.MOST + 200000) .. '"}\n{}\n')
     assert.same({ 1, 2 }, { #rows, ended[1] })
     rows, ended = read(jsonl, "{}\n{}", nil, "read error")
     assert.same({ 1, "read error" }, { #rows, ended[2] })

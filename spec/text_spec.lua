@@ -1,64 +1,6 @@
--- The small pure modules: masks, dates, near misses.
+-- The small pure modules: dates, near misses.
 local http_date = require "koresms.http_date"
-local mask = require "koresms.mask"
 local misuse = require "koresms.misuse"
-
-describe("mask", function()
-  it("hides the middle of a number, and how long it is", function()
-    assert.equal("+9112*****90", mask.number("+911234567890"))
-    assert.equal("+1234*****45", mask.number("+123456789012345"))
-    assert.equal("+9*****", mask.number("+91123456"))
-    assert.equal("*****", mask.number("911234567890"))
-    assert.equal("*****", mask.number(911234567890))
-    assert.equal("*****", mask.number(nil))
-  end)
-
-  it("never shows more than seven digits of anything", function()
-    for length = 2, 15 do
-      local number = "+" .. ("123456789012345"):sub(1, length)
-      local shown = mask.number(number):gsub("%D", "")
-      assert.truthy(#shown <= math.max(1, length - 3), number)
-    end
-  end)
-
-  it("cleans foreign text", function()
-    assert.equal("a b c", mask.text("a\0b\27c"))
-    assert.equal(("x"):rep(300) .. "...", mask.text(("x"):rep(1000)))
-    assert.equal(("é"):rep(150) .. "...", mask.text(("é"):rep(1000)))
-    assert.equal("x" .. ("é"):rep(149) .. "...", mask.text("x" .. ("é"):rep(1000)))
-    assert.equal("code 4002, HTTP 401", mask.text("code 4002, HTTP 401"))
-  end)
-
-  it("hides numbers in any form that a platform may give them", function()
-    for _, number in ipairs({ "+911234567890", "911234567890", "00911234567890", "+91 12345 67890",
-      "+91-12345-67890", "+91.1234.567890", "+91 (1234) 567890", "91 12345 67890",
-      "91-12345-67890", "123 91 12345 67890" }) do
-      local shown = mask.text("to " .. number .. ", no")
-      assert.truthy(#shown:gsub("%D", "") <= 7, shown)
-      assert.truthy(shown:find("^to .*%*%*%*%*%*%d%d, no$"), shown)
-    end
-    for _, text in ipairs({ "at 2026-11-24 12:40:53", "Tue, 24 Nov 2026 12:40:53 GMT",
-      "request 12345678901234567890", "limits 60 and 1800, status 412", "10.0.0.127:8443",
-      "trace 4bf92f35-77b3-4da6" }) do
-      assert.equal(text, mask.text(text))
-    end
-  end)
-
-  it("takes no longer for a long text than it is long", function()
-    local begin = os.clock()
-    for _, piece in ipairs({ "1 ", "1-", "+1(", "+1", "1", " ", "+1 1 (", "eyJ", "eyJ.a", "1--" }) do
-      mask.text(piece:rep(200000))
-      mask.text("1" .. piece:rep(200000), 1000)
-    end
-    assert.truthy(os.clock() - begin < 5, os.clock() - begin)
-  end)
-
-  it("hides the token that was sent, unless it is too short to be one", function()
-    assert.equal("bad [token]!", mask.text("bad s%cr+t.8!", nil, "s%cr+t.8"))
-    assert.equal("Invalid JWT token", mask.text("Invalid JWT token", nil, "token"))
-    assert.equal("Invalid JWT token", mask.text("Invalid JWT token", nil, ""))
-  end)
-end)
 
 describe("http_date", function()
   it("reads the three forms", function()
@@ -88,7 +30,39 @@ describe("misuse", function()
     assert.equal("timeout", misuse.meant("timout", known))
     assert.equal("bot_id", misuse.meant("botId", known))
     assert.equal("bot_id", misuse.meant("bot-id", known))
+    assert.equal("bot_id", misuse.meant("bot", known))
     assert.is_nil(misuse.meant("colour", known))
     assert.is_nil(misuse.meant(5, known))
+  end)
+
+  local koresms = require "koresms"
+
+  -- What is raised where a function is called, with this file's name before it.
+  local function raised(f, ...)
+    local ok, text = pcall(f, ...)
+    assert.is_false(ok)
+    return text
+  end
+
+  it("tells whoever gives a text where texts come from", function()
+    local client = assert(koresms.new { host = "h.example", bot_id = "st-1", client_id = "cs-1",
+      client_secret = "secret" })
+    for _, name in ipairs({ "text", "body", "message", "Text", "msg" }) do
+      local message = { to = "+911234567890", [name] = "hello" }
+      for _, text in ipairs({ raised(client.send, client, message), raised(koresms.send, message),
+        raised(koresms.new, { [name] = "hello" }), raised(client.send, client, { to = "+12" }, { [name] = "x" }),
+        raised(function() for _ in client:send_many({ message }) do error("sent") end end) }) do
+        assert.matches("unknown %l+ '" .. name .. "'; the API takes no text: it comes from the experience flow", text)
+        assert.not_matches("hello", text, 1, true)
+      end
+    end
+    client:close()
+  end)
+
+  it("explains a colon where a dot belongs", function()
+    for _, name in ipairs({ "send", "new", "later", "e164" }) do
+      local text = raised(function() return koresms[name](koresms, { to = "+911234567890" }) end)
+      assert.matches("text_spec.lua:%d+: calling '" .. name .. "' with a colon %(write koresms%." .. name .. "%)", text)
+    end
   end)
 end)

@@ -86,8 +86,10 @@ KSMS_EXPORT int luaopen_koresms_core(lua_State *L)
     lua_setfield(L, -2, "forks");
     ksms_open_e164(L);
     ksms_open_jwt(L);
+    ksms_open_proxy(L);
     ksms_open_request(L);
     ksms_open_reader(L);
     ksms_open_signal(L);
+    ksms_open_system(L);
     return 1;
 }

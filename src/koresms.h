@@ -36,8 +36,10 @@ const char *ksms_e164_fault(const char *s, size_t n, size_t *at);
 void ksms_open_e164(lua_State *L);
 void ksms_open_jwt(lua_State *L);
 void ksms_open_reader(lua_State *L);
+void ksms_open_proxy(lua_State *L);
 void ksms_open_request(lua_State *L);
 void ksms_open_signal(lua_State *L);
+void ksms_open_system(lua_State *L);
 
 /* As Lua itself raises it. */
 static inline int ksms_no_memory(lua_State *L)

@@ -5,7 +5,7 @@
 */
 #include <string.h>
 
-#include "chars.h"
+#include "address.h"
 #include "koresms.h"
 #include "post.h"
 
@@ -17,105 +17,36 @@
     "Accept-Encoding: identity\r\n" \
     "User-Agent: koresms/" KSMS_VERSION "\r\n"
 
-/* Labels of a DNS name; '_' stands in names that people use. */
-static int is_host(char c)
-{
-    return ksms_is_alpha(c) || ksms_is_digit(c) || c == '-' || c == '.' || c == '_';
-}
-
 typedef struct origin {
     const char *scheme;
-    const char *host; /* without brackets */
-    size_t host_len;
-    int ipv6;
-    long port;
+    ksms_address at;
 } origin;
-
-/* Skips 'prefix' in any case of letters. */
-static int skip(const char **s, const char *end, const char *prefix)
-{
-    const char *p = *s;
-    for (; *prefix != '\0'; p++, prefix++) {
-        if (p == end || ksms_lower(*p) != *prefix)
-            return 0;
-    }
-    *s = p;
-    return 1;
-}
-
-/* What stands where host and port should have ended. */
-static const char *tail_fault(const char *s, const char *end)
-{
-    switch (*s) {
-    case '/': return "has a path; give scheme, host and port alone";
-    case '?': return "has a query; give scheme, host and port alone";
-    case '#': return "has a fragment; give scheme, host and port alone";
-    case '@': return "has user information; the token authenticates";
-    case ':':
-        return memchr(s + 1, ':', (size_t)(end - s) - 1) != NULL
-                   ? "is a bare IPv6 address; write it in brackets: [::1]"
-                   : "has a second port";
-    default: return "has a character that no host name has";
-    }
-}
-
-static const char *read_port(const char **s, const char *end, long *port)
-{
-    const char *p = *s;
-    *port = 0;
-    while (p < end && ksms_is_digit(*p) && *port <= 65535)
-        *port = *port * 10 + (*p++ - '0');
-    if (p == *s)
-        return "has a colon but no port number after it";
-    if (*port < 1 || *port > 65535)
-        return "has a port out of range; expected 1 to 65535";
-    *s = p;
-    return NULL;
-}
 
 /* NULL, or a static text that completes "the host ...". */
 static const char *read_origin(const char *s, size_t n, origin *o)
 {
-    const char *end = s + n, *fault;
+    const char *end = s + n, *scheme;
     memset(o, 0, sizeof *o);
     if (n > KSMS_NAME_MAX)
         return "is too long; expected at most 255 bytes";
     if (memchr(s, '@', n) != NULL)
-        return tail_fault("@", NULL);
+        return "has user information; the token authenticates";
     o->scheme = "https";
-    if (skip(&s, end, "http://"))
+    if (ksms_skip_prefix(&s, end, "http://"))
         o->scheme = "http";
-    else if (!skip(&s, end, "https://")) {
+    else if (!ksms_skip_prefix(&s, end, "https://")) {
         const char *colon = memchr(s, ':', (size_t)(end - s));
         if (colon != NULL && end - colon > 2 && memcmp(colon, "://", 3) == 0)
             return "has a scheme other than https:// or http://";
     }
-    o->ipv6 = s < end && *s == '[';
-    o->host = s += o->ipv6;
-    if (o->ipv6) {
-        while (s < end && (ksms_is_hex(*s) || *s == ':' || *s == '.'))
-            s++;
-        if (s == end || *s != ']')
-            return "has a bracket but no IPv6 address in brackets";
-    } else {
-        while (s < end && is_host(*s))
-            s++;
-    }
-    o->host_len = (size_t)(s - o->host);
-    s += o->ipv6;
-    if (o->host_len == 0)
-        return s == end ? "is empty; give a name such as platform.kore.ai" : tail_fault(s, end);
-    o->port = o->scheme[4] == 's' ? 443 : 80;
-    if (s < end && *s == ':') {
-        if (memchr(s + 1, ':', (size_t)(end - s) - 1) != NULL)
-            return tail_fault(s, end);
-        s++;
-        if ((fault = read_port(&s, end, &o->port)) != NULL)
-            return fault;
-    }
-    if (s < end && *s == '/' && s + 1 == end)
-        s++;
-    return s == end ? NULL : tail_fault(s, end);
+    scheme = s;
+    if (ksms_skip_prefix(&scheme, end, "http:") || ksms_skip_prefix(&scheme, end, "https:")
+        || ksms_skip_prefix(&scheme, end, "http/") || ksms_skip_prefix(&scheme, end, "https/"))
+        return "has its scheme twice, or without '://' behind it; write https:// once";
+    if (s == end)
+        return "is empty; give a name such as platform.kore.ai";
+    o->at.port = o->scheme[4] == 's' ? 443 : 80;
+    return ksms_read_address(s, end, &o->at);
 }
 
 /***
@@ -143,18 +74,18 @@ static int l_origin(lua_State *L)
     lua_createtable(L, 0, 5);
     lua_pushstring(L, o.scheme);
     lua_setfield(L, -2, "scheme");
-    lua_pushlstring(L, o.host, o.host_len);
+    lua_pushlstring(L, o.at.host, o.at.host_len);
     lua_setfield(L, -2, "host");
-    lua_pushinteger(L, (lua_Integer)o.port);
+    lua_pushinteger(L, (lua_Integer)o.at.port);
     lua_setfield(L, -2, "port");
     lua_getfield(L, -1, "host");
-    if (o.ipv6) {
+    if (o.at.ipv6) {
         lua_pushfstring(L, "[%s]", lua_tostring(L, -1));
         lua_remove(L, -2);
     }
-    usual = o.port == (o.scheme[4] == 's' ? 443 : 80);
+    usual = o.at.port == (o.scheme[4] == 's' ? 443 : 80);
     if (!usual) {
-        lua_pushfstring(L, "%s:%d", lua_tostring(L, -1), (int)o.port);
+        lua_pushfstring(L, "%s:%d", lua_tostring(L, -1), (int)o.at.port);
         lua_remove(L, -2);
     }
     lua_pushvalue(L, -1);
@@ -191,7 +122,7 @@ static int l_path(lua_State *L)
             fault = "has a blank, line end, NUL or other control character";
         else if (c == '/' || c == '?' || c == '#')
             fault = "has a '/', '?' or '#'; give the id alone, not an address";
-        else if (is_host((char)c) || c == '~')
+        else if (ksms_is_host((char)c) || c == '~')
             *p++ = (char)c;
         else {
             *p++ = '%';

@@ -11,6 +11,8 @@ local koresms = require "koresms"
 
 local M = {}
 
+local ID_MAX = 64
+
 local client, salt, key
 
 --- Reads the settings, once, before there are workers.
@@ -74,6 +76,10 @@ local function message_in(body)
   if not message.to then return nil, "\"to\" has to be a string such as \"+911234567890\"" end
   if message.from == false or message.id == false then
     return nil, "\"from\" and \"id\" have to be strings"
+  end
+  -- It goes into logs, where a line end would begin a line of the caller's own.
+  if message.id and not message.id:find("^[%w._:-]+$") or #(message.id or "") > ID_MAX then
+    return nil, ("\"id\" has to be 1 to %d letters, digits and ._:-"):format(ID_MAX)
   end
   return message
 end

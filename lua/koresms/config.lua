@@ -5,6 +5,7 @@
 local core = require "koresms.core"
 local misuse = require "koresms.misuse"
 local sources = require "koresms.sources"
+local suspicions = require "koresms.suspicions"
 
 local M = {}
 
@@ -13,8 +14,8 @@ local M = {}
 local function between(low, high, whole)
   return function(value)
     if value >= low and value <= high and (not whole or value % 1 == 0) then return nil end
-    return ("expected %s from %g to %g, got %s"):format(
-      whole and "a whole number" or "a number", low, high, tostring(value))
+    return ("expected %s from %s to %.0f, got %s"):format(
+      whole and "a whole number" or "a number", tostring(low), high, tostring(value))
   end
 end
 
@@ -30,19 +31,32 @@ local function visible(value)
   return value:find("[%c]") and "has a line end, NUL or other control character" or nil
 end
 
+local BOM = "\239\187\191"
+
+-- What an editor, a shell or a file of another kind leaves in a secret or an id.
+local function soiled(value)
+  if value:find(BOM, 1, true) then return "has a byte order mark (U+FEFF); save it without one" end
+  if value:find("%z") then return "has a NUL byte; is this another kind of file?" end
+  if value:find("[\r\n]") then return "has a line end; give the value alone, on one line" end
+end
+
 local function host(value)
-  local _, fault = core.origin(value)
-  return fault
+  local fault = soiled(value)
+  if fault then return fault end
+  local _, wrong = core.origin(value)
+  return wrong
 end
 
 local function bot_id(value)
-  local _, fault = core.path(value)
-  return fault
+  local fault = soiled(value)
+  if fault then return fault end
+  local _, wrong = core.path(value)
+  return wrong
 end
 
 local function name(value)
   return #value > 255 and ("is too long: at most 255 bytes, got %d"):format(#value)
-    or visible(value)
+    or soiled(value) or visible(value)
 end
 
 local function client_id(value)
@@ -50,7 +64,8 @@ local function client_id(value)
 end
 
 local function secret(value)
-  if value:find("%z") then return "has a NUL byte; is this another kind of file?" end
+  local fault = soiled(value)
+  if fault then return fault end
   if #value < 2 or #value > 1024 then
     return ("expected 2 to 1024 bytes, got %d; the platform's secrets have 44"):format(#value)
   end
@@ -71,19 +86,28 @@ local function file(value)
   local fault = visible(value)
   if fault then return fault end
   local handle, why = io.open(value, "rb")
-  if not handle then return "cannot be read: " .. why end
+  if not handle then return "cannot be read: " .. sources.explain(value, why) end
   local _, reason = handle:read(1)
   handle:close()
   return reason and ("cannot be read: %s: %s"):format(value, reason) or nil
 end
 
-local function proxy(value)
-  if visible(value) or value:find(" ", 1, true) then return "has a blank or control character" end
-  local scheme = value:match("^(%w+)://[^/]+/?$")
-  local known = { http = true, https = true, socks5 = true, socks5h = true }
-  if not known[scheme] then
-    return "expected an address such as http://proxy.example:3128"
+-- A file that OpenSSL is to read. Where it is encrypted, OpenSSL would ask for the passphrase,
+-- on the terminal or on standard input, and wait.
+local function pem(value)
+  local fault = file(value)
+  if fault then return fault end
+  local text, why = sources.read(value)
+  if not text then return "cannot be read: " .. why end
+  if text:find("%-BEGIN ENCRYPTED") or text:find("Proc%-Type:[^\n]*ENCRYPTED") then
+    return ("%s: is encrypted, and nothing here asks for a passphrase; give a key without one "
+      .. "(openssl pkey -in FILE -out NEWFILE)"):format(value)
   end
+end
+
+local function proxy(value)
+  local _, fault = core.proxy(value)
+  return fault
 end
 
 local per_window = between(1, 1e6, true)
@@ -132,11 +156,12 @@ M.settings = {
   { name = "per_hour", type = "limit", default = false, check = window,
     help = "requests in any hour, or false" },
   { name = "proxy", type = "string", check = proxy, secret = true,
-    help = "a proxy that tunnels (HTTP CONNECT), http://host:port" },
+    help = "a proxy that tunnels, http://user:password@host:port; also https, socks5, socks5h" },
   { name = "ca_file", type = "string", check = file,
     help = "certificates to trust, PEM, in place of the system's" },
-  { name = "client_cert", type = "string", check = file, help = "a client certificate, PEM" },
-  { name = "client_key", type = "string", check = file, help = "its private key, PEM" },
+  { name = "client_cert", type = "string", check = pem, help = "a client certificate, PEM" },
+  { name = "client_key", type = "string", check = pem,
+    help = "its private key, PEM, without a passphrase" },
   { name = "max_idle", type = "number", default = 30, check = between(0, 3600),
     help = "seconds after which an idle connection is not used again" },
   { name = "allow_http", type = "boolean", default = false,
@@ -209,11 +234,9 @@ end
 
 local loopback = { localhost = true, ["::1"] = true }
 
+-- What ends in a number is an IPv4 address, or core.origin refuses it.
 local function is_loopback(address)
-  if loopback[address:lower()] then return true end
-  local b, c, d = address:match("^127%.(%d+)%.(%d+)%.(%d+)$")
-  -- With a larger number it is a name, which may stand for any address.
-  return b ~= nil and math.max(tonumber(b), tonumber(c), tonumber(d)) <= 255
+  return loopback[address:lower()] or address:find("^127%.%d+%.%d+%.%d+$") ~= nil
 end
 
 -- The text for a setting that no source gives.
@@ -223,25 +246,36 @@ local function missing(row, empty)
     empty[row.name] and (" (%s is set, but empty)"):format(row.env) or "")
 end
 
--- What no row can see alone. Returns nil where all is well.
-local function whole_fault(settings, levels, empty)
+-- The same for the credential.
+local function no_credential(settings, empty)
+  if settings.algorithm:find("^RS") then return missing(M.settings.private_key_file, empty) end
+  return missing(M.settings.client_secret, empty) .. "; or client_secret_file, or token"
+    .. (settings.private_key_file
+      and ("; %s is for the algorithms RS256 and RS512, and algorithm is %s"):format(
+        settings.where.private_key_file, settings.algorithm) or "")
+end
+
+-- A text for each setting that is wanted and not there.
+local function all_missing(settings, empty)
+  local texts = {}
   for _, row in ipairs(M.settings) do
-    if row.required and settings[row.name] == nil then return missing(row, empty) end
+    if row.required and settings[row.name] == nil then texts[#texts + 1] = missing(row, empty) end
   end
+  if settings.credential ~= "token" and settings.client_id == nil then
+    texts[#texts + 1] = missing(M.settings.client_id, empty)
+  end
+  if not settings.credential then texts[#texts + 1] = no_credential(settings, empty) end
+  return texts
+end
+
+-- What no row can see alone. Returns nil where all is well; else a text, and where settings are
+-- missing one for each.
+local function whole_fault(settings, levels, empty)
   local chosen, fault = choose_credential(settings, levels)
   if fault then return fault end
   settings.credential = chosen
-  local rsa = settings.algorithm:find("^RS") ~= nil
-  if not chosen then
-    return missing(M.settings[rsa and "private_key_file" or "client_secret"], empty)
-      .. (rsa and "" or "; or client_secret_file, or token")
-      .. (not rsa and settings.private_key_file
-        and ("; %s is for the algorithms RS256 and RS512, and algorithm is %s"):format(
-          settings.where.private_key_file, settings.algorithm) or "")
-  end
-  if chosen ~= "token" and settings.client_id == nil then
-    return missing(M.settings.client_id, empty)
-  end
+  local texts = all_missing(settings, empty)
+  if texts[1] then return table.concat(texts, "; "), texts end
   if settings.client_key and not settings.client_cert then
     return "client_key is given without client_cert; give both, or neither"
   end
@@ -275,10 +309,12 @@ end
 -- Misuse (a wrong type, an unknown option) raises at the caller's line.
 -- @tparam ?table options settings by name
 -- @treturn[1] table the settings by name, the secrets among them; `where` has the source of
---   each by name; `credential` says which of the credentials is used
+--   each by name; `credential` says which of the credentials is used; `suspicions` has a text
+--   for each value that is probably not what it was meant to be
 -- @treturn[2] nil
 -- @treturn[2] string what is wrong, with the setting and its source
 -- @treturn[2] string the code "config"
+-- @treturn[2] ?table where settings are missing: a text for each
 function M.load(options)
   misuse.check("bad argument #1 to 'new'", "option", options or {}, option_types)
   local levels, empty, fault = sources.levels(M.settings, options or {})
@@ -302,8 +338,11 @@ function M.load(options)
     end
   end
   settings.where = where
-  fault = whole_fault(settings, levels, empty) or read_secret_file(settings)
-  if fault then return nil, fault, "config" end
+  local texts
+  fault, texts = whole_fault(settings, levels, empty)
+  fault = fault or read_secret_file(settings)
+  if fault then return nil, fault, "config", texts end
+  settings.suspicions = suspicions.of(settings)
   return settings
 end
 

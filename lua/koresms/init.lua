@@ -33,6 +33,7 @@ M.clock = core.clock
 -- @treturn[2] string which byte is wrong and why
 -- @treturn[2] string the code "invalid_number"
 function M.e164(number, ...)
+  misuse.check_dot(M, "e164", number)
   misuse.no_more("e164", 2, ...)
   if type(number) ~= "string" then
     misuse.raise(("bad argument #1 to 'e164' (string expected, got %s)"):format(type(number)))
@@ -50,6 +51,7 @@ end
 -- @treturn[2] string which setting, from which source, is wrong
 -- @treturn[2] string the code "config"
 function M.new(options, ...)
+  misuse.check_dot(M, "new", options)
   misuse.no_more("new", 2, ...)
   local settings, text, code = config.load(options)
   if not settings then return nil, text, code end
@@ -71,6 +73,7 @@ end
 -- @return what `client:send` returns; where there is no good configuration nil, a text, the
 --   code "config", and a result with the outcome "not_sent"
 function M.send(message, options, ...)
+  misuse.check_dot(M, "send", message)
   if default then return default:send(message, options, ...) end
   -- Misuse is misuse, whatever the configuration.
   client.check_send(message, options, ...)
@@ -99,6 +102,7 @@ end
 --   nginx, or where there are no timers), "cancelled" (the client was closed, or the
 --   worker exits and takes no more) or "config"
 function M.later(message, options, ...)
+  misuse.check_dot(M, "later", message)
   misuse.no_more("later", 3, ...)
   return require("koresms.nginx.later").put(default_client, message, options)
 end

@@ -63,7 +63,27 @@ local aliases = {
   botId = "bot_id", streamId = "bot_id", stream_id = "bot_id", clientId = "client_id",
   clientSecret = "client_secret", appId = "client_id", url = "host", base_url = "host",
   ttl = "token_ttl", alg = "algorithm", sub = "subject", cafile = "ca_file",
+  bot = "bot_id", stream = "bot_id", client = "client_id", app_id = "client_id",
+  secret_file = "client_secret_file", private_key = "private_key_file",
+  key_file = "private_key_file", cert = "client_cert", key = "client_key", ca = "ca_file",
+  mobile = "to", msisdn = "to", phone_number = "to", phoneNumber = "to", tel = "to",
+  telephone = "to", cell = "to", message_id = "id", messageId = "id",
 }
+
+-- Names of a message's text, which is the first thing that other interfaces ask for.
+local texts = { text = true, body = true, message = true, msg = true, content = true,
+  sms = true }
+
+--- Why there is no name for a message's text.
+M.NO_TEXT = "the API takes no text: it comes from the experience flow to which the sending "
+  .. "number is attached"
+
+--- Whether a name, in any case of letters, is one of a message's text.
+-- @param name of any type
+-- @treturn boolean
+function M.is_text(name)
+  return type(name) == "string" and texts[name:lower()] or false
+end
 
 --- The known name that an unknown one was probably meant to be.
 -- @param name the unknown key, of any type
@@ -90,10 +110,21 @@ end
 -- @tparam table known
 -- @treturn string
 function M.unknown(what, name, known)
+  if M.is_text(name) then return ("unknown %s '%s'; %s"):format(what, name, M.NO_TEXT) end
   local meant = M.meant(name, known)
   -- A number or a token may stand where a name belongs.
   return ("unknown %s '%s'%s"):format(what, mask.text(tostring(name), 80),
     meant and (" (did you mean '%s'?)"):format(meant) or "")
+end
+
+--- Raises where a function of a module was called with a colon: `koresms:send{...}`.
+-- @tparam table module
+-- @tparam string name of the function
+-- @param first what it was given first
+function M.check_dot(module, name, first)
+  if rawequal(first, module) then
+    M.raise(("calling '%s' with a colon (write koresms.%s)"):format(name, name))
+  end
 end
 
 --- Checks a table of named values that a caller gave.

@@ -7,6 +7,14 @@ local M = {}
 
 local FILE_MAX = 1024 * 1024
 
+--- More about why a file cannot be opened.
+-- @tparam string path
+-- @tparam string why the system's text
+-- @treturn string
+function M.explain(path, why)
+  return path:sub(1, 1) == "~" and why .. " (only a shell knows what ~ is; write the whole path)" or why
+end
+
 --- Reads a whole file of at most 1 MiB.
 -- @tparam string path
 -- @treturn[1] string
@@ -14,7 +22,7 @@ local FILE_MAX = 1024 * 1024
 -- @treturn[2] string the path and why it cannot be read
 function M.read(path)
   local file, why = io.open(path, "rb")
-  if not file then return nil, why end
+  if not file then return nil, M.explain(path, why) end
   local text, reason = file:read(FILE_MAX + 1)
   file:close()
   if reason then return nil, ("%s: %s"):format(path, reason) end
@@ -36,15 +44,20 @@ local function to_number(text)
   return tonumber(text) or tonumber((text:gsub("%.", (("%.1f"):format(0.5):sub(2, -2)))))
 end
 
+-- Blanks around a word do not matter, nor a line end that came with it from a file.
+local function to_boolean(text)
+  return booleans[text:lower():match("^%s*(.-)%s*$")]
+end
+
 local readers = {
   string = function(text) return text end,
   token = function(text) return text end,
-  number = function(text) return to_number(text), "expected a number" end,
-  boolean = function(text) return booleans[text:lower()], "expected true or false" end,
+  number = function(text) return to_number(text), "expected a number such as 10 or 2.5" end,
+  boolean = function(text) return to_boolean(text), "expected true or false" end,
   limit = function(text)
     local value = to_number(text)
-    if value == nil and booleans[text:lower()] == false then value = false end
-    return value, "expected a number or false"
+    if value == nil and to_boolean(text) == false then value = false end
+    return value, "expected a number, or false for no limit"
   end,
 }
 
@@ -89,6 +102,28 @@ local function load_text(text, chunk)
   return load(text, chunk, "t", {})
 end
 
+-- Far more than any table of settings takes.
+local STEPS_MAX = 1e7
+
+-- Runs a chunk for a bounded number of steps, without the methods that strings have.
+local function run_bounded(run)
+  local function stop() error("too long", 0) end
+  local jit = rawget(_G, "jit")
+  -- What is compiled is not counted.
+  if jit then jit.off(run, true) end
+  local strings = debug.getmetatable("")
+  local methods = strings.__index
+  local hook, mask, count = debug.gethook()
+  strings.__index = nil
+  debug.sethook(stop, "", STEPS_MAX)
+  local ok, value = pcall(run)
+  strings.__index = methods
+  if type(hook) == "function" then debug.sethook(hook, mask, count) else debug.sethook() end
+  -- Ctrl-C under the interpreter comes as an error, and is not the file's.
+  if not ok and tostring(value):find("interrupted!", 1, true) then error(value, 0) end
+  return ok, value
+end
+
 local function parse_lua(text)
   if text:sub(1, 1) == "\27" then
     return nil, "is compiled Lua; only source text is taken"
@@ -98,8 +133,9 @@ local function parse_lua(text)
   if not run then
     return nil, ("is not Lua: syntax error at line %s"):format(why:match("^file:(%d+):") or "?")
   end
-  local ok, value = pcall(run)
+  local ok, value = run_bounded(run)
   if ok then return value end
+  if value == "too long" then return nil, "runs too long; it has to return a table of settings" end
   return nil, ("failed at line %s; it runs in an empty environment, without functions")
     :format(tostring(value):match("^file:(%d+):") or "?")
 end
@@ -135,11 +171,19 @@ local function check_shape(value, rows)
   end
 end
 
+-- What editors and shells write before a text, or in place of one.
+local beginnings = {
+  ["\239\187\191"] = "begins with a byte order mark; save it as UTF-8 without one",
+  ["\255\254"] = "is UTF-16; save it as UTF-8", ["\254\255"] = "is UTF-16; save it as UTF-8",
+}
+
 local function read_file(path, rows)
-  local parse = parsers[path:match("%.(%w+)$")]
+  local parse = parsers[(path:match("%.(%w+)$") or ""):lower()]
   if not parse then return nil, path .. ": expected a name that ends in .json or .lua" end
   local text, fault = M.read(path)
   if not text then return nil, fault end
+  fault = beginnings[text:sub(1, 3)] or beginnings[text:sub(1, 2)]
+  if fault then return nil, path .. ": " .. fault end
   local value
   value, fault = parse(text)
   fault = fault or check_shape(value, rows)

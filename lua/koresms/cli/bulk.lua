@@ -7,7 +7,7 @@ local session_of = require("koresms.client").session
 local number_set = require "koresms.cli.number_set"
 local output = require "koresms.cli.output"
 local progress = require "koresms.cli.progress"
-local writing = require "koresms.cli.writing"
+local checked_io = require "koresms.cli.checked_io"
 
 local M = {}
 
@@ -79,7 +79,7 @@ local function watch(self)
 end
 
 local function keep(self, row)
-  if self.rest then self.rest:add(row.text) end
+  if self.leftover then self.leftover:add(row.text) end
 end
 
 local function print_result(self, row, result)
@@ -93,7 +93,7 @@ local function print_result(self, row, result)
   end
   self.progress:make_way()
   local written, why
-  if not self.lost then written, why = writing.write_now(io.stdout, text) end
+  if not self.lost then written, why = checked_io.write_now(io.stdout, text) end
   if written then return end
   if not self.lost then
     self.lost = tostring(why)
@@ -126,7 +126,7 @@ end
 
 -- Keeps the rows that were not reached.
 local function keep_others(self)
-  if not self.stopped or not self.rest then return end
+  if not self.stopped or not self.leftover then return end
   local row = next_row(self)
   while row do
     keep(self, row)
@@ -144,7 +144,7 @@ local function summary(self, found, waiting)
   add("bad rows (not sent)", found.bad)
   add("duplicates skipped", self.seen and found.duplicates or 0)
   add("not started", waiting)
-  add("rows in " .. (self.rest and self.rest.path or ""), self.rest and self.rest.count or 0)
+  add("rows in " .. (self.leftover and self.leftover.path or ""), self.leftover and self.leftover.count or 0)
   return table.concat(parts, "; ")
 end
 
@@ -164,9 +164,9 @@ local function finish(self, found)
   local waiting = found.messages - self.rows + self.waiting
   keep_others(self)
   if self.fault then output.complain(self.fault) end
-  local fault = self.rest and self.rest:close()
+  local fault = self.leftover and self.leftover:close()
   if fault then
-    output.complain(("%s cannot be written: %s; rows are missing in it"):format(self.rest.path, fault))
+    output.complain(("%s cannot be written: %s; rows are missing in it"):format(self.leftover.path, fault))
     self.fault = self.fault or fault
   end
   output.complain(summary(self, found, waiting))
@@ -177,12 +177,12 @@ end
 -- @tparam table client
 -- @tparam table input
 -- @tparam table found counts of `rows`, `messages`, `bad`, `duplicates`
--- @tparam ?table rest where to keep rows that can be sent later
+-- @tparam ?table leftover where to keep rows that can be sent later
 -- @tparam table arguments of the command
 -- @treturn number the exit status
-function M.run(client, input, found, rest, arguments)
+function M.run(client, input, found, leftover, arguments)
   local self = {
-    client = client, input = input, rest = rest, from = arguments.from,
+    client = client, input = input, leftover = leftover, from = arguments.from,
     concurrency = arguments.concurrency, as_json = arguments.json,
     skip_invalid = arguments.skip_invalid,
     seen = arguments.unique and number_set.new() or nil,

@@ -3,12 +3,11 @@
 -- One POST whose body is `{}` tells all that the network and the platform can say. It
 -- names no number, so it sends no message.
 local client_module = require "koresms.client"
-local config = require "koresms.config"
 local core = require "koresms.core"
 local http_date = require "koresms.http_date"
 local koresms = require "koresms"
 local mask = require "koresms.mask"
-local misuse = require "koresms.misuse"
+local opener = require "koresms.cli.client"
 local output = require "koresms.cli.output"
 
 local M = {}
@@ -42,61 +41,53 @@ local function reporter(as_json)
   return self
 end
 
--- The names of the KORESMS_ variables. awk gives names without values, which may be secret.
-local function variables()
-  local pipe = io.popen("awk 'BEGIN { for (name in ENVIRON) print name }' 2>/dev/null </dev/null")
-  local names = {}
-  if pipe then
-    for name in pipe:lines() do
-      if name:find("^KORESMS_") then names[#names + 1] = name end
-    end
-    pipe:close()
-  end
-  table.sort(names)
-  return names
+-- The octal digits of a file's mode that let others than its owner read it.
+local function others_may_read(mode)
+  return math.floor(mode / 4) % 2 == 1 or math.floor(mode / 32) % 2 == 1
 end
 
-local function check_variables(say)
-  local known = { config = true }
-  for _, row in ipairs(config.settings) do
-    if row.env then known[row.name] = true end
+-- Files that hold secrets, or may, and the setting that names each.
+local function secret_files(settings)
+  local files = {}
+  for _, name in ipairs({ "client_secret_file", "private_key_file", "client_key" }) do
+    if settings[name] then files[#files + 1] = { settings[name], settings.where[name] } end
   end
-  for _, name in ipairs(variables()) do
-    local key = name:sub(#"KORESMS_" + 1):lower()
-    if name ~= "KORESMS_" .. key:upper() or not known[key] then
-      local meant = known[key] and key or misuse.meant(key, known)
-      say("warn", "configuration", name .. " is no setting and has no effect"
-        .. (meant and "; KORESMS_" .. meant:upper() .. " is" or ""))
+  local path = os.getenv("KORESMS_CONFIG")
+  if path and path ~= "" then files[#files + 1] = { path, "KORESMS_CONFIG" } end
+  return files
+end
+
+-- Warns of what works and is probably not meant so.
+local function warn(say, settings)
+  for _, text in ipairs(settings.suspicions) do say("warn", "configuration", text) end
+  for _, file in ipairs(secret_files(settings)) do
+    local mode = core.file_mode(file[1])
+    if mode and others_may_read(mode) then
+      say("warn", "configuration", ("%s: others than its owner may read %s (chmod 600)"):format(
+        file[2], file[1]))
     end
   end
 end
-
--- Values that get past a setting that is missing, to find the next one.
-local stand_ins = { host = "localhost", bot_id = "x", client_id = "x", client_secret = "xxxx" }
 
 -- Makes the client, or names each setting that is missing.
 local function check_configuration(say)
-  check_variables(say)
+  for _, stranger in ipairs(opener.strangers()) do
+    say("warn", "configuration", opener.about(stranger))
+  end
   local client, text = koresms.new()
-  if client then
-    local settings = client_module.session(client).settings
-    local key = settings.where[settings.credential]
-    say("ok", "configuration", ("host %s, bot %s, %s, %s"):format(settings.host,
-      settings.bot_id, settings.credential == "token" and "a ready-made token"
-        or settings.algorithm .. (key and " with " .. key or ""),
-      settings.from and "sender " .. mask.number(settings.from)
-        or "no sender (each message needs --from)"))
-    return client
+  if not client then
+    for _, one in ipairs(opener.faults(text)) do say("FAIL", "configuration", one) end
+    return nil
   end
-  local options = {}
-  while text do
-    say("FAIL", "configuration", text)
-    local name = text:match("^([%l_]+) is required")
-    if not stand_ins[name] or options[name] then break end
-    options[name] = stand_ins[name]
-    local _
-    _, text = config.load(options)
-  end
+  local settings = client_module.session(client).settings
+  warn(say, settings)
+  local key = settings.where[settings.credential]
+  say("ok", "configuration", ("host %s, bot %s, %s, %s"):format(settings.host,
+    settings.bot_id, settings.credential == "token" and "a ready-made token"
+      or settings.algorithm .. (key and " with " .. key or ""),
+    settings.from and "sender " .. mask.number(settings.from)
+      or "no sender (each message needs --from)"))
+  return client
 end
 
 -- The steps of the network: how each reads where it went well, and what to do where not.

@@ -1,6 +1,6 @@
 --- Reads CSV as RFC 4180 has it, in constant memory: quoted fields with quotes and line ends
 -- in them, CRLF or LF. What breaks the rules is a fault of its row, and not guessed at.
-local text = require "koresms.cli.text"
+local row_buffer = require "koresms.cli.row_buffer"
 
 local M = {}
 
@@ -9,7 +9,7 @@ local byte, find, gsub, sub = string.byte, string.find, string.gsub, string.sub
 local QUOTE, COMMA, LF, CR = 34, 44, 10, 13
 
 local UNCLOSED = "a quote is opened here and not closed"
-local UNCLOSED_LONG = text.TOO_LONG .. "; is a quote not closed?"
+local UNCLOSED_LONG = row_buffer.TOO_LONG .. "; is a quote not closed?"
 local BARE_QUOTE = "a quote within a field that does not begin with one; quote the whole "
   .. "field, and write the quote twice"
 local AFTER_QUOTE = "text after a closing quote; within a quoted field a quote is written twice"
@@ -23,7 +23,7 @@ reader.__index = reader
 --   anything did, at its end
 -- @treturn table its method `next` gives the rows
 function M.reader(feed)
-  return setmetatable({ text = text.new(feed) }, reader)
+  return setmetatable({ rows = row_buffer.new(feed) }, reader)
 end
 
 -- The fields of a row without quotes.
@@ -58,7 +58,7 @@ end
 
 local function plain_field(t, from)
   local at = t:seek('[,"\r\n]', from)
-  if not at then return nil, from, text.TOO_LONG, true end
+  if not at then return nil, from, row_buffer.TOO_LONG, true end
   if byte(t.buffer, at) == QUOTE then return nil, at, BARE_QUOTE end
   return sub(t.buffer, from, at - 1), at
 end
@@ -85,12 +85,12 @@ end
 
 local function break_off(self, fault)
   self.ended = true
-  return nil, nil, self.text.line, fault
+  return nil, nil, self.rows.line, fault
 end
 
 -- A row whose first line has a quote in it.
 local function quoted_row(self)
-  local t = self.text
+  local t = self.rows
   local line = t.line
   local fields, behind, fault, fatal = fields_of(t)
   if fault and not fatal then
@@ -119,7 +119,7 @@ end
 -- @treturn[3] ?number the line, where the reader cannot go on
 -- @treturn[3] ?string why it cannot
 function reader:next()
-  local t = self.text
+  local t = self.rows
   while not self.ended do
     local row, line = t:first_line(), t.line
     if not row or find(row, '"', 1, true) then return quoted_row(self) end

@@ -3,9 +3,13 @@
 -- A subcommand is a module koresms.cli.<name> with `summary`, `define(command)` for its
 -- options, and `run(arguments)`, which returns the exit status. Optional: `lost`, the status
 -- where it succeeded and its output could not be written; `broken` and `broken_text`, the
--- status and a warning where it broke off.
+-- status and a warning where it broke off; `explain(text)`, which says more about what is wrong
+-- with the command line.
 local argparse = require "argparse"
 local config = require "koresms.config"
+local descriptors = require "koresms.cli.descriptors"
+local mask = require "koresms.mask"
+local misuse = require "koresms.misuse"
 local output = require "koresms.cli.output"
 
 local M = {}
@@ -39,9 +43,21 @@ local function environment_text()
   return table.concat(lines, "\n")
 end
 
+-- Ends the command. What was typed may hold anything, and is repeated by some texts.
 local function fail(parser, text)
-  io.stderr:write(parser:get_usage(), "\n\nkoresms: ", text, "\n")
+  io.stderr:write(parser:get_usage(), "\n\nkoresms: ", mask.text(text, 1000), "\n")
   os.exit(USAGE)
+end
+
+-- The same where nothing was asked for.
+local function list_commands(parser, modules)
+  local lines = { parser:get_usage(), "\nCommands:" }
+  for _, name in ipairs(subcommands) do
+    lines[#lines + 1] = ("   %-12s %s"):format(name, modules[name].summary)
+  end
+  lines[#lines + 1] = "\n`koresms help COMMAND` tells more; so does `koresms --help`."
+  io.stderr:write(table.concat(lines, "\n"), "\n\nkoresms: a command is required\n")
+  return USAGE
 end
 
 -- Each secret setting has an option that only says where the secret belongs: the reflex
@@ -62,7 +78,30 @@ local function refuse_secrets(parser)
   end
 end
 
---- The parser of the command line, and the modules of the subcommands by name.
+-- The text of a message is what other tools ask for first.
+local function refuse_texts(command)
+  for _, name in ipairs({ "text", "body", "message" }) do
+    command:option("--" .. name):args("?"):hidden(true):action(function()
+      fail(command, ("--%s is no option: %s"):format(name, misuse.NO_TEXT))
+    end)
+  end
+end
+
+local function define_help(parser)
+  parser:command("help"):summary("Show the help of a command."):argument("topic")
+    :argname("COMMAND"):args("?")
+    :description("The command; without one, all of them are listed.")
+end
+
+-- Prints the help of a command, or of all.
+local function show_help(parser, commands, topic)
+  local command = topic == nil and parser or commands[topic]
+  if not command then fail(parser, ("there is no command '%s'"):format(topic)) end
+  print(command:get_help())
+  return 0
+end
+
+--- The parser of the command line, the modules of the subcommands and their own parsers by name.
 function M.build()
   local parser = argparse("koresms",
     "Send SMS through Kore.ai's Send Outbound SMS API. No message is ever sent a second\n"
@@ -70,22 +109,28 @@ function M.build()
     exit_text .. "\n\n" .. environment_text())
   parser:command_target("command")
   parser:help_description_margin(31)
-  parser.error = fail
+  -- argparse calls the parser's own for every command, too.
+  local explanations = {}
+  parser.error = function(self, text)
+    fail(self, explanations[self] and explanations[self](text) or text)
+  end
   parser:flag("--version"):description("Print the version and exit."):action(function()
     print("koresms " .. require("koresms")._VERSION)
     os.exit(0)
   end)
   refuse_secrets(parser)
-  local modules = {}
+  local modules, commands = {}, {}
   for _, name in ipairs(subcommands) do
     local module = require("koresms.cli." .. name:gsub("-", "_"))
     local command = parser:command(name):summary(module.summary):epilog(
       "`koresms --help` lists the exit status and the environment.")
-    command.error = fail
+    explanations[command] = module.explain
     module.define(command)
-    modules[name] = module
+    if module.sends then refuse_texts(command) end
+    modules[name], commands[name] = module, command
   end
-  return parser, modules
+  define_help(parser)
+  return parser, modules, commands
 end
 
 -- Ctrl-C reaches Lua as an error raised by the interpreter.
@@ -95,23 +140,34 @@ local function describe(problem)
   return debug.traceback(problem, 2), false
 end
 
---- Runs the command.
--- @tparam {string,...} arguments
--- @treturn number the exit status
-function M.main(arguments)
-  local parser, modules = M.build()
-  local parsed = parser:parse(arguments)
-  local module = modules[parsed.command]
+-- Runs a subcommand. Returns its exit status, also where it broke off.
+local function run(module, parsed)
   local interrupted
   local ok, status = xpcall(function() return module.run(parsed) end, function(problem)
     problem, interrupted = describe(problem)
     return problem
   end)
-  if not ok then
-    output.complain(interrupted and "interrupted" or status)
-    if module.broken_text then output.complain(module.broken_text) end
-    status = module.broken or interrupted and 130 or 1
+  if ok then return status end
+  output.complain_lines("koresms: " .. (interrupted and "interrupted" or status))
+  if module.broken_text then output.complain(module.broken_text) end
+  return module.broken or interrupted and 130 or 1
+end
+
+--- Runs the command.
+-- @tparam {string,...} arguments
+-- @treturn number the exit status
+function M.main(arguments)
+  local fault = descriptors.secure()
+  if fault then
+    output.complain(fault)
+    return USAGE
   end
+  local parser, modules, commands = M.build()
+  if #arguments == 0 then return list_commands(parser, modules) end
+  local parsed = parser:parse(arguments)
+  if parsed.command == "help" then return show_help(parser, commands, parsed.topic) end
+  local module = modules[parsed.command]
+  local status = run(module, parsed)
   local written, why = io.stdout:flush()
   if not written then
     output.complain("standard output cannot be written: " .. tostring(why))

@@ -8,17 +8,19 @@ local e164 = require("koresms.core").e164
 local jsonl = require "koresms.cli.jsonl"
 local mask = require "koresms.mask"
 local misuse = require "koresms.misuse"
-local source = require "koresms.cli.source"
-local utf8_fault = require("koresms.cli.utf8").fault
+local output = require "koresms.cli.output"
+local spool = require "koresms.cli.spool"
+local utf8_fault = require("koresms.utf8").fault
 
 local M = {}
-
-local json = cjson.new()
 
 --- The columns that are understood, in the order in which they are documented.
 M.columns = { "to", "from", "id" }
 
 local known = { to = true, from = true, id = true }
+
+-- Columns that are named where none of them will do.
+local NAMED = 10
 
 local BOM = "\239\187\191"
 
@@ -61,6 +63,14 @@ end
 
 local csv_format = { reader = csv.reader }
 
+-- Some names for people.
+local function list(names)
+  local shown = {}
+  for i = 1, math.min(#names, NAMED) do shown[i] = show(names[i]) end
+  if #names > NAMED then shown[#shown + 1] = ("and %d more"):format(#names - NAMED) end
+  return table.concat(shown, ", ")
+end
+
 -- What a first row without a column `to` was meant to be.
 local function header_fault(names, meant)
   local other = near("to", names, meant)
@@ -72,13 +82,24 @@ local function header_fault(names, meant)
   if e164((first:gsub("[ ()-]", ""))) or first:find("^%+?%d+$") then
     return "the first row must name the columns (to, from, id), and it holds a number"
   end
-  return "the header has no column 'to'"
+  return "the header has no column 'to'; it has " .. list(names)
+end
+
+-- A column that looks like the text of each message.
+local function text_remark(self, names, line)
+  for _, name in ipairs(names) do
+    if misuse.is_text(name) then
+      return located(self, ("column %s is not sent; %s"):format(show(name), misuse.NO_TEXT), line)
+    end
+  end
 end
 
 -- Reads the header. Returns nil and a text where it will not do.
 function csv_format.open(self)
   local names, text, line, fault = self.reader:next()
   if not names then return nil, fault or "no header row", line end
+  fault = utf8_fault(text)
+  if fault then return nil, ("the header: %s; save the file as UTF-8"):format(fault), line end
   local columns = {}
   for i, name in ipairs(names) do
     if name == "" then return nil, ("column %d has no name"):format(i), line end
@@ -94,7 +115,7 @@ function csv_format.open(self)
     return nil, "no sender: give a column 'from' or --from, or set KORESMS_FROM", line
   end
   other = not columns.id and near("id", names, self.meant)
-  self.remark = other and located(self, not_meant(other, "id"), line)
+  self.remark = other and located(self, not_meant(other, "id"), line) or text_remark(self, names, line)
   self.header, self.names, self.places = text, names, columns
   self.extra = false
   for _, name in ipairs(names) do self.extra = self.extra or not known[name] end
@@ -112,16 +133,11 @@ function csv_format.fill(self, row, fields)
   row.fields = fields
 end
 
-local function encode(value)
-  -- A slash needs no escape.
-  return (json.encode(value):gsub("\\/", "/"))
-end
-
 function csv_format.json(self, row)
   if not self.extra then return nil end
   local parts = {}
   for i, name in ipairs(self.names) do
-    parts[i] = encode(name) .. ":" .. encode(row.fields[i])
+    parts[i] = output.encode(name) .. ":" .. output.encode(row.fields[i])
   end
   return "{" .. table.concat(parts, ",") .. "}"
 end
@@ -141,6 +157,7 @@ function json_format.fill(self, row, object)
       if type(value) ~= "string" then
         return ("%s: a string expected, got %s"):format(name, type(value))
       end
+      if jsonl.has_twice(row.text, name) then return ("key '%s' occurs twice"):format(name) end
       row[name] = value
     end
   end
@@ -158,7 +175,7 @@ end
 
 -- As it came: numbers that do not fit into a Lua number stay what they are.
 function json_format.json(_, row)
-  return row.extra and (row.text:gsub("[%z\1-\31]", " "):match("^%s*(.-)%s*$")) or nil
+  return row.extra and mask.json((row.text:gsub("[%z\1-\31]", " "):match("^%s*(.-)%s*$"))) or nil
 end
 
 -- All inputs ------------------------------------------------------------------------------
@@ -167,10 +184,17 @@ local input = {}
 input.__index = input
 
 local formats = {
+  { begins = "^PK\3\4", fault = "a spreadsheet or another archive; save it as CSV" },
+  { begins = "^\208\207\17\224", fault = "an old spreadsheet; save it as CSV" },
+  { begins = "^\31\139", fault = "compressed; pipe it through gunzip" },
+  { begins = "^%%PDF", fault = "PDF; CSV or JSON lines are expected" },
+  { begins = "^%s*<[!?%a]", fault = "HTML or XML; CSV or JSON lines are expected" },
+  { begins = "^%s*sep=", fault = "a first line that is for spreadsheets (sep=); take it out" },
   { begins = "^%s*{", format = json_format },
   { begins = "^%s*%[", fault = "a JSON array; one object a line is expected (jq -c '.[]')" },
   { begins = "^\255\254", fault = "UTF-16; UTF-8 is expected" },
   { begins = "^\254\255", fault = "UTF-16; UTF-8 is expected" },
+  { begins = "^[^\n]*%z", fault = "NUL bytes, as in UTF-16; UTF-8 is expected" },
   { begins = "", format = csv_format },
 }
 
@@ -215,7 +239,7 @@ end
 -- @treturn[2] nil
 -- @treturn[2] string
 function M.open(path, sender, fallback)
-  local opened, why = source.open(path)
+  local opened, why = spool.open(path)
   local name = path == "-" and "standard input" or path
   if not opened then
     -- The system's text begins with the path.
@@ -276,6 +300,13 @@ end
 -- @treturn ?string
 function input:json(row)
   return self.format.json(self, row)
+end
+
+--- Whether the last row came through a pipe and has no line end: then it may have been cut off,
+-- and a number that is cut may be another one's.
+-- @tparam table row the last one
+function input:may_be_cut(row)
+  return self.source:is_kept() and not row.text:find("\n$")
 end
 
 --- What stands before the first row.

@@ -1,7 +1,7 @@
 --- What the command prints: one JSON object a line, or one line for people.
 local cjson = require "cjson"
 local mask = require "koresms.mask"
-local utf8 = require "koresms.cli.utf8"
+local utf8 = require "koresms.utf8"
 
 local M = {}
 
@@ -30,13 +30,16 @@ local function unescape(character)
   return character == "/" and "/" or nil
 end
 
-local function encode(value)
+--- A value as JSON: valid UTF-8, and nothing in it steers a terminal.
+-- @param value nil, a boolean, a number or a string
+-- @treturn string
+function M.encode(value)
   if value == nil or value == cjson.null then return "null" end
   if type(value) == "number" then return number(value) end
   -- JSON is UTF-8, and lua-cjson takes any bytes, from the platform too.
   if type(value) == "string" then value = utf8.clean(value) end
   -- A slash needs no escape, and addresses are easier to read without.
-  return (json.encode(value):gsub("\\(.)", unescape))
+  return mask.json((json.encode(value):gsub("\\(.)", unescape)))
 end
 
 --- One JSON object with the named fields of a record in the given order; null where there
@@ -47,15 +50,14 @@ end
 function M.json(fields, record)
   local parts = {}
   for i, field in ipairs(fields) do
-    parts[i] = json.encode(field) .. ":" .. encode(record[field])
+    parts[i] = json.encode(field) .. ":" .. M.encode(record[field])
   end
   return "{" .. table.concat(parts, ",") .. "}"
 end
 
 --- A text on one line: what came from elsewhere must not steer a terminal.
 function M.plain(text)
-  -- U+0080 to U+009F are control characters, too.
-  return (utf8.clean(tostring(text)):gsub("%c+", " "):gsub("\194[\128-\159]", " "))
+  return mask.printable(tostring(text))
 end
 
 --- One line for people about one result.
@@ -82,7 +84,12 @@ end
 
 --- Writes one line for people to standard error.
 function M.complain(text)
-  io.stderr:write("koresms: ", text, "\n")
+  io.stderr:write("koresms: ", M.plain(text), "\n")
+end
+
+--- Writes a text of several lines for people to standard error.
+function M.complain_lines(text)
+  for line in (text .. "\n"):gmatch("(.-)\n") do io.stderr:write(M.plain(line), "\n") end
 end
 
 return M

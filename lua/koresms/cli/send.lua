@@ -3,15 +3,24 @@ local core = require "koresms.core"
 local session_of = require("koresms.client").session
 local koresms = require "koresms"
 local mask = require "koresms.mask"
+local opener = require "koresms.cli.client"
 local output = require "koresms.cli.output"
 
 local M = {}
 
 M.summary = "Send one message."
 
+-- Whether it sends messages.
+M.sends = true
+
 -- Broken off in the middle, or with its result unread, the message may have been sent.
 M.broken, M.lost = output.exit_status.unknown, output.exit_status.unknown
 M.broken_text = "the message may have been sent; it is not repeated"
+
+--- More about what is wrong with the command line.
+function M.explain(text)
+  return text == "too many arguments" and text .. "; the recipient is given as --to NUMBER" or text
+end
 
 function M.define(command)
   command:description(M.summary
@@ -59,11 +68,8 @@ local function dry_run(client, from, to, as_json)
 end
 
 function M.run(arguments)
-  local client, text = koresms.new()
-  if not client then
-    output.complain(text)
-    return 2
-  end
+  local client = opener.open()
+  if not client then return 2 end
   local from = arguments.from or session_of(client).settings.from
   if not from then
     output.complain("no sender: give --from, or set KORESMS_FROM")

@@ -7,14 +7,18 @@ local session_of = require("koresms.client").session
 local input = require "koresms.cli.input"
 local koresms = require "koresms"
 local mask = require "koresms.mask"
+local opener = require "koresms.cli.client"
 local number_set = require "koresms.cli.number_set"
 local output = require "koresms.cli.output"
 local progress = require "koresms.cli.progress"
-local rest = require "koresms.cli.rest"
+local leftover_file = require "koresms.cli.leftover_file"
 
 local M = {}
 
 M.summary = "Send many messages, from CSV or JSON lines."
+
+-- Whether it sends messages.
+M.sends = true
 
 -- Until messages are under way.
 M.broken_text = "nothing was sent"
@@ -28,7 +32,7 @@ local NAMED = 5
 local function concurrency(text)
   local number = text:match("^%d+$") and tonumber(text)
   if number and number >= 1 and number <= 1024 then return number end
-  return nil, ("'%s' is not a whole number from 1 to 1024"):format(text)
+  return nil, ("--concurrency: '%s' is not a whole number from 1 to 1024"):format(text)
 end
 
 function M.define(command)
@@ -70,26 +74,34 @@ were started.]])
   command:flag("--json"):description("Print each result as a JSON object.")
 end
 
+-- Counts one row, and says what is wrong with it.
+local function survey_row(rows, row, seen, found)
+  found.rows = row.index
+  if row.fault then
+    found.bad = found.bad + 1
+    output.complain(rows:complaint(row))
+  elseif not seen:add(row.to) then
+    found.duplicates = found.duplicates + 1
+    if found.duplicates <= NAMED then
+      output.complain(rows:complaint(row, "the recipient occurs before"))
+    end
+  end
+end
+
 -- Looks at every row. Returns what was found, or nil where the input cannot be used.
 local function survey(rows)
   local seen, found = number_set.new(), { rows = 0, bad = 0, duplicates = 0 }
-  while true do
-    local row, why = rows:next()
-    if not row then
-      if why then output.complain(why) end
-      return not why and found or nil
-    end
-    found.rows = row.index
-    if row.fault then
-      found.bad = found.bad + 1
-      output.complain(rows:complaint(row))
-    elseif not seen:add(row.to) then
-      found.duplicates = found.duplicates + 1
-      if found.duplicates <= NAMED then
-        output.complain(rows:complaint(row, "the recipient occurs before"))
-      end
+  local row, why = rows:next()
+  while row do
+    survey_row(rows, row, seen, found)
+    local last = row
+    row, why = rows:next()
+    if not row and not why and rows:may_be_cut(last) then
+      output.complain(rows:complaint(last, "the last row has no line end; was the input cut off?"))
     end
   end
+  if why then output.complain(why) end
+  return not why and found or nil
 end
 
 -- Says what was found. Returns whether anything may be sent.
@@ -135,13 +147,14 @@ local function option_fault(arguments)
     local ok, why = koresms.e164(arguments.from)
     if not ok then return ("--from: %s (%s)"):format(why, mask.number(arguments.from)) end
   end
-  return arguments.rest and rest.fault(arguments.rest)
+  return arguments.rest and leftover_file.fault(arguments.rest)
 end
 
 -- Everything before the first message. Returns client, rows, what was found; or nil.
 local function prepare(arguments)
-  local client, fault = koresms.new()
-  fault = fault or option_fault(arguments)
+  local client = opener.open()
+  if not client then return nil end
+  local fault = option_fault(arguments)
   if fault then return output.complain(fault) end
   local rows
   rows, fault = input.open(arguments.file, arguments.from,
@@ -166,7 +179,7 @@ function M.run(arguments)
   end
   local kept, fault
   if arguments.rest then
-    kept, fault = rest.create(arguments.rest, rows:heading())
+    kept, fault = leftover_file.create(arguments.rest, rows:heading())
   end
   if not fault then
     local _

@@ -1,5 +1,5 @@
 --- `koresms token`: a token for curl, alone on standard output.
-local koresms = require "koresms"
+local opener = require "koresms.cli.client"
 local output = require "koresms.cli.output"
 
 local M = {}
@@ -16,11 +16,8 @@ The token is a credential until it expires (KORESMS_TOKEN_TTL).]])
 end
 
 function M.run()
-  local client, text = koresms.new()
-  if not client then
-    output.complain(text)
-    return 2
-  end
+  local client = opener.open()
+  if not client then return 2 end
   local token, reason = client:token()
   client:close()
   if not token then

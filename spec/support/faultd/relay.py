@@ -26,6 +26,9 @@ def is_loopback(address):
 
 def connect(host, port):
     """A connection to the first address of a name that takes one, on loopback only."""
+    # A minimal system has no hosts file, and localhost is no name to ask a server for.
+    if host.lower() == "localhost":
+        host = "127.0.0.1"
     problem = OSError("not on loopback")
     for family, kind, proto, _, address in socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM):

@@ -1,23 +1,25 @@
 --- The rows that can be sent later, in a file like the one that they came from.
-local writing = require "koresms.cli.writing"
+local core = require "koresms.core"
 
 local M = {}
 
-local rest = {}
-rest.__index = rest
+local leftover = {}
+leftover.__index = leftover
+
+local EXISTS = "it exists; --rest takes the name of a new file"
 
 --- What keeps a file from being made: it must not exist, for it might be the input, or the
 -- rest of another run, whose rows have been sent meanwhile.
 -- @tparam string path
 -- @treturn ?string
 function M.fault(path)
-  local there = io.open(path, "rb")
-  if not there then return nil end
-  there:close()
-  return path .. ": it exists; --rest takes the name of a new file"
+  if path == "-" then
+    return "--rest: standard output has the results; give the name of a new file (./- for one called -)"
+  end
+  return core.file_mode(path) and ("%s: %s"):format(path, EXISTS) or nil
 end
 
---- Makes the file.
+--- Makes the file, for its owner alone.
 -- @tparam string path
 -- @tparam string heading what stands before the first row
 -- @treturn[1] table
@@ -26,19 +28,19 @@ end
 function M.create(path, heading)
   local fault = M.fault(path)
   if fault then return nil, fault end
-  local file, why = io.open(path, "wb")
-  if not file then return nil, why end
+  local file, why, exists = core.create_file(path)
+  if not file then return nil, ("%s: %s"):format(path, exists and EXISTS or why) end
   return setmetatable({ path = path, file = file, count = 0, heading = heading,
-    ending = heading:find("\r\n$") and "\r\n" or "\n" }, rest)
+    ending = heading:find("\r\n$") and "\r\n" or "\n" }, leftover)
 end
 
 local function write(self, text)
-  local ok, why = writing.write(self.file, text)
+  local ok, why = self.file:write(text)
   self.fault = self.fault or not ok and why or nil
 end
 
 --- Adds a row as it came.
-function rest:add(text)
+function leftover:add(text)
   if self.count == 0 then write(self, self.heading) end
   self.count = self.count + 1
   -- The last row of a file may have no end.
@@ -47,8 +49,8 @@ end
 
 --- Closes the file; without rows it is removed.
 -- @treturn ?string why it could not be written
-function rest:close()
-  local ok, why = writing.close(self.file)
+function leftover:close()
+  local ok, why = self.file:close()
   self.fault = self.fault or not ok and why or nil
   if self.count == 0 then os.remove(self.path) end
   return self.fault

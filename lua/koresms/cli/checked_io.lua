@@ -20,15 +20,9 @@ function M.write_now(file, text)
   return ok and true or false, why
 end
 
---- Closes a file.
-function M.close(file)
-  local ok, why = file:close()
-  return ok and true or false, why
-end
-
 local jit = rawget(_G, "jit")
 if jit then
-  for _, writing in pairs(M) do jit.off(writing) end
+  for _, write in pairs(M) do jit.off(write) end
 end
 
 return M

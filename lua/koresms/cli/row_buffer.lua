@@ -8,16 +8,16 @@ M.TOO_LONG = ("the row is longer than %d bytes"):format(M.MOST)
 
 local byte, find, gsub, sub = string.byte, string.find, string.gsub, string.sub
 
-local text = {}
-text.__index = text
+local buffer = {}
+buffer.__index = buffer
 
---- Makes a text.
+--- Makes a buffer.
 -- @tparam function feed gives the next piece; nil at the end, and then what went wrong, if
 --   anything did
 -- @treturn table with `buffer`, `at` (the place in it where the row begins), `line` (the line
 --   of the text in which that is), `broken` (what went wrong), and the methods below
 function M.new(feed)
-  return setmetatable({ feed = feed, buffer = "", at = 1, line = 1 }, text)
+  return setmetatable({ feed = feed, buffer = "", at = 1, line = 1 }, buffer)
 end
 
 local function more(self)
@@ -33,7 +33,7 @@ end
 --- Where a plain text or a pattern is found from a place on.
 -- @treturn ?number one past the end of the text where it is not; nil where the row has become
 --   too long
-function text:seek(what, from, plain)
+function buffer:seek(what, from, plain)
   while true do
     local at = find(self.buffer, what, from, plain)
     if at then return at end
@@ -44,13 +44,13 @@ function text:seek(what, from, plain)
 end
 
 --- The byte at a place; nil behind the end of the text.
-function text:peek(at)
+function buffer:peek(at)
   return byte(self.buffer, at) or more(self) and byte(self.buffer, at) or nil
 end
 
 --- The line that begins where the row begins, with its end; "" at the end of the text; nil
 -- where it is too long.
-function text:first_line()
+function buffer:first_line()
   local stop = find(self.buffer, "\n", self.at, true)
   if not stop then
     self.buffer, self.at = sub(self.buffer, self.at), 1
@@ -63,7 +63,7 @@ end
 -- @tparam number behind
 -- @tparam boolean one_line whether the row was one line
 -- @treturn string the row
-function text:leave(behind, one_line)
+function buffer:leave(behind, one_line)
   local row = sub(self.buffer, self.at, behind - 1)
   local lines = 1
   if not one_line then
