@@ -10,6 +10,8 @@ local koresms = require "koresms"
 local lfs = require "lfs"
 local new_dice = require "spec.support.dice"
 
+local streams = require "spec.support.broken_off_stream"
+
 local step = faults.step
 
 local M = { breaker = breaker }
@@ -111,6 +113,7 @@ function Ground:client(changes)
   local self_ = setmetatable({ ground = self, bot_id = o.bot_id, retries = o.retries,
     entries = {}, problems = {}, events = {} }, Ledger)
   if o.on_event == true then
+    self_.listens = true
     o.on_event = function(event)
       if event.kind == "retry" then self_.events[event.id] = (self_.events[event.id] or 0) + 1 end
     end
@@ -133,20 +136,24 @@ function Ledger:told(to, result, also)
   self.entries[#self.entries + 1] = { place = self.place, to = to, result = result, also = also }
 end
 
---- Notes a message that was broken off: nobody tells what became of it.
--- @tparam string to
--- @tparam ?string id as the listener knows it
-function Ledger:broken(to, id)
-  self.entries[#self.entries + 1] = { place = self.place, to = to,
-    most = 1 + math.min(self.retries, id and self.events[id] or self.retries) }
+--- Notes messages that are not told, since something was broken off.
+-- @tparam table list messages, whose ids the listener knows
+-- @tparam number most so many of them may have reached the server
+function Ledger:lost(list, most)
+  local entry = { place = self.place, lost = list, most = most, requests = {} }
+  for i, message in ipairs(list) do
+    -- What was to be repeated by then may have been.
+    entry.requests[i] = 1 + (self.listens and self.events[message.id] or 0)
+  end
+  if #list > 0 then self.entries[#self.entries + 1] = entry end
 end
+
+--- Opens a stream; see support/broken_off_stream.lua.
+function Ledger:stream(options) return streams.open(self, options) end
 
 -- What does not hold for a message, or nil.
 local function fault(self, entry, processed)
   local kind, result = M.kind_of(entry.to), entry.result
-  if not result then
-    return processed > entry.most and ("broken off, and processed %d times"):format(processed)
-  end
   local seen = ("told %s/%s, %d attempts, processed %d times"):format(result.outcome,
     tostring(result.code), result.attempts, processed)
   if result.to ~= entry.to then return seen .. ", as that of another message" end
@@ -161,16 +168,35 @@ local function fault(self, entry, processed)
   end
 end
 
+-- The same for those that are not told.
+local function fault_of_lost(entry, to)
+  local begun = 0
+  for i, message in ipairs(entry.lost) do
+    local processed = to[message.to] or 0
+    begun = begun + math.min(processed, 1)
+    if processed > entry.requests[i] then
+      return ("%s: broken off, and processed %d times"):format(message.to, processed)
+    end
+  end
+  return begun > entry.most and ("%d messages are processed and not told"):format(begun)
+end
+
 --- Compares all that was noted with what the server knows.
 -- @treturn boolean whether all is right
 function Ledger:verify()
   local stats = self.ground.bench:stats { settle = 5, scenario = self.bot_id }
   if not stats.settled then self:problem("the server does not come to rest") end
   for _, entry in ipairs(self.entries) do
-    local text = fault(self, entry, stats.to[entry.to] or 0)
+    local text
+    if entry.lost then
+      text = fault_of_lost(entry, stats.to)
+    else
+      text = fault(self, entry, stats.to[entry.to] or 0)
+      text = text and entry.to .. ": " .. text
+    end
     if text then
       self.place = entry.place
-      self:problem("%s: %s", entry.to, text)
+      self:problem("%s", text)
     end
   end
   self.entries, self.events = {}, {}
@@ -189,6 +215,9 @@ end
 
 -- Places to be played in one batch, after which the server is asked.
 local BATCH = 16
+
+-- So many problems are enough.
+local MANY = 12
 
 -- The numbers of the places that are played: all, or some evenly spread and some at random.
 local function places_of(dice, most, few)
@@ -228,7 +257,7 @@ function Ground:sweep(case)
   local function verify()
     if ledger:verify() then return true end
     for _, problem in ipairs(ledger.problems) do problems[#problems + 1] = problem end
-    renew()
+    ledger.problems = {}
   end
   self:guard(30)
   renew()
@@ -238,17 +267,19 @@ function Ground:sweep(case)
     if case.fresh then renew() end
   end
   local most = breaker.passed()
-  verify()
+  if not verify() then renew() end
   local ns = places_of(self.dice, most, case.few)
   local before, played = M.memory(), 0
   for i, n in ipairs(ns) do
     self:guard(30)
     play(n)
     played = played + 1
-    if (i % BATCH == 0 or i == #ns or case.fresh) and not verify() or case.fresh then
+    local stuck = ledger.stuck
+    if (i % BATCH == 0 or i == #ns or case.fresh or stuck) and not verify() or case.fresh then
       renew()
       if not case.fresh then before, played = M.memory(), 0 end
     end
+    if #problems > MANY or stuck then break end
   end
   -- A reply that nobody takes needs some hundred bytes.
   local grown = M.memory() - before
@@ -271,7 +302,7 @@ end
 function M.assert_none(problems)
   if #problems == 0 then return end
   error(("%d problems (SEED=%d):\n%s"):format(#problems, M.seed,
-    table.concat(problems, "\n", 1, math.min(#problems, 12))), 0)
+    table.concat(problems, "\n", 1, math.min(#problems, MANY))), 0)
 end
 
 return M
