@@ -40,7 +40,10 @@ M.kinds = {
     outcome = "unknown", code = "connection_lost" },
   reset = { prefix = "+91001", answers = { { step.reset() } },
     outcome = "unknown", code = "connection_lost" },
-  slow = { prefix = "+91201", answers = { { step.stall { seconds = 0.02 }, step.respond() } },
+  -- Answered after a while, so that much comes in between.
+  slow_throttled = { prefix = "+91430", code = "rate_limited", outcome = "rejected", mark = "T",
+    answers = { { step.stall { seconds = 0.01 }, THROTTLED } } },
+  slow = { prefix = "+91201", answers = { { step.stall { seconds = 0.01 }, step.respond() } },
     outcome = "accepted" },
 }
 
@@ -83,6 +86,14 @@ end
 function Ground:stop()
   breaker.stop()
   self.bench:stop()
+end
+
+--- Has new connections answer numbers of one more prefix.
+-- @tparam string prefix six characters
+-- @tparam table answers a list of scripts, see `number_script` in faultd/steps.py
+function Ground:answer(prefix, answers)
+  numbers[prefix] = answers
+  self.server:script(nil, { step.serve { numbers = numbers } })
 end
 
 --- What follows has so many seconds; then the process is interrupted.

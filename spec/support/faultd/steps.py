@@ -2,6 +2,9 @@
 function here, called with the connection and the step."""
 
 import json
+import os
+import signal
+import threading
 
 import http1
 import relay
@@ -69,13 +72,15 @@ def serve(connection, item):
 def number_script(request, numbers):
     """What is done for a recipient: numbers[first six characters of toNo] is a list of
     scripts, for its first request, its second and so on, the last one for all later ones.
-    {digits} in a text stands for the recipient's last six digits, too few to be masked."""
+    {digits} in a text stands for the recipient's last six digits, too few to be masked,
+    {serial} for all behind the prefix."""
     number = to_number(request.body)
     scripts = numbers.get(number[:6])
     if not scripts:
         return [{"do": "respond"}]
     script = scripts[min(TOTALS.to[number], len(scripts)) - 1]
-    return check(json.loads(json.dumps(script).replace("{digits}", number[-6:])))
+    text = json.dumps(script).replace("{digits}", number[-6:])
+    return check(json.loads(text.replace("{serial}", number[6:])))
 
 
 def request_script(request, numbers=None):
@@ -179,6 +184,17 @@ def reset(connection, item):
 @step
 def half_close(connection, item):
     connection.half_close()
+
+
+@step
+def interrupt(connection, item):
+    """Sends SIGINT to the process `pid`, after some seconds."""
+    def send():
+        try:
+            os.kill(int(item["pid"]), signal.SIGINT)
+        except ProcessLookupError:
+            pass
+    threading.Timer(item.get("after", 0), send).start()
 
 
 @step
