@@ -47,27 +47,28 @@ function M.open(ledger, options)
   return self
 end
 
--- Notes what one step gave.
-local function note(self, ok, result, broken_off)
-  if not ok then
-    if result == breaker.ERROR and broken_off then
-      self.broken = true
-    else
-      self.ledger:problem("a step raised: %s", tostring(result))
-      self.over, self.failed = true, true
-    end
-    return
-  end
-  if result == nil then
-    self.over = true
-    return
-  end
+--- Notes a result.
+function Stream:take(result)
   local message = self.list[result.index or 0]
   if not message or self.told[result.index] then
     return self.ledger:problem("message %s is told twice", tostring(result.index))
   end
   self.told[result.index], self.count = true, self.count + 1
   self.ledger:told(message.to, result, self.also)
+end
+
+-- Notes what one step gave.
+local function note(self, ok, result, broken_off)
+  if ok and result ~= nil then return self:take(result) end
+  if not ok and broken_off and result == breaker.ERROR then
+    self.broken = true
+    return
+  end
+  self.over = true
+  if not ok then
+    self.failed = true
+    self.ledger:problem("a step raised: %s", tostring(result))
+  end
 end
 
 --- Takes one result; with `n` the step is broken off at its n-th place.

@@ -104,7 +104,7 @@ end
 
 local before = descriptors()
 client = assert(koresms.new(settings))
-assert(client:send { to = ("%s%07d"):format(PREFIX.interrupt, pid) })
+protected(function() client:send { to = ("%s%07d"):format(PREFIX.interrupt, pid) } end)
 protected(modes[mode])
 protected(function()
   for _ = 1, MOST do
@@ -113,6 +113,7 @@ protected(function()
   end
 end)
 for _, kind in ipairs { "refused", "ok", "throttled", "ok" } do send(kind) end
+stream(8, true)
 stream(8)
 client:close()
 client = nil
