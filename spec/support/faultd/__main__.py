@@ -21,8 +21,27 @@ from listener import Listener
 from relay import is_loopback
 
 
+class Guard(threading.Thread):
+    """Interrupts the process of the bench's driver where it does not come back in time."""
+
+    def __init__(self, parent):
+        super().__init__(daemon=True)
+        self.parent = parent
+        self.until = None
+        self.start()
+
+    def run(self):
+        while True:
+            time.sleep(0.25)
+            if self.until is not None and time.monotonic() > self.until:
+                self.until = None
+                os.kill(self.parent, signal.SIGINT)
+
+
 class Bench:
-    def __init__(self, directory):
+    def __init__(self, directory, parent):
+        self.parent = parent
+        self.guarding = None
         self.certs = Certs(os.path.join(directory, "tls"))
         self.listeners = {}
         self.name_servers = {}
@@ -96,6 +115,13 @@ class Bench:
         TOTALS.forget()
         return {}
 
+    def guard(self, command):
+        """The driver comes back within so many seconds (0: whenever it likes)."""
+        self.guarding = self.guarding or Guard(self.parent)
+        seconds = command["seconds"]
+        self.guarding.until = time.monotonic() + seconds if seconds else None
+        return {}
+
     def make_certs(self, command):
         return {"files": self.certs.files()}
 
@@ -110,7 +136,8 @@ class Bench:
         return {"port": made.port, "queries": 0}
 
     COMMANDS = {"ping": ping, "listen": listen, "script": script, "close": close,
-                "stats": stats, "forget": forget, "certs": make_certs, "dns": dns}
+                "stats": stats, "forget": forget, "certs": make_certs, "dns": dns,
+                "guard": guard}
 
     def answer(self, line):
         try:
@@ -141,7 +168,7 @@ def main(directory, parent):
     sys.setswitchinterval(0.0005)                   # many threads, each with little to do
     threading.stack_size(256 * 1024)
     threading.Thread(target=watch, args=(parent,), daemon=True).start()
-    bench = Bench(directory)
+    bench = Bench(directory, parent)
     with open(os.path.join(directory, "replies"), "wb", buffering=0) as replies:
         for line in sys.stdin.buffer:
             if line.strip() == b"stop":

@@ -1,11 +1,16 @@
 """The steps of a script. A script is a list of {"do": name, ...}; each step is one
 function here, called with the connection and the step."""
 
+import json
+import os
+import signal
+import threading
+
 import http1
 import relay
 import tls
 from connection import BUSY, IDLE, End
-from counters import ODD
+from counters import ODD, TOTALS, to_number
 
 STEPS = {}
 PROPER = ("length", "chunked", "close", "none", "same_twice")
@@ -50,26 +55,50 @@ def play(connection, script):
 
 @step
 def serve(connection, item):
+<<<<<<< HEAD
     """Requests until the connection ends, each answered by `answers` (a respond step
     for each toNo), else by the scenario in its bot id or, where that is an ordinary one,
     with the documented success."""
     answers = item.get("answers") or {}
+=======
+    """Requests until the connection ends, each answered by the scenario in its bot id
+    or, where that is an ordinary one, by what `numbers` says for its recipient, else
+    with the documented success."""
+>>>>>>> sweep
     while True:
         if not connection.buffer:
             connection.state = IDLE
             connection.wait_readable()
             connection.state = BUSY
         request = connection.read_request()
+<<<<<<< HEAD
         answer = answers.get(connection.processed[-1]) if connection.processed else None
         play(connection, [answer] if answer else request_script(request))
+=======
+        play(connection, request_script(request, item.get("numbers")))
+>>>>>>> sweep
         if connection.must_close:
             raise End("framing")
 
 
-def request_script(request):
+def number_script(request, numbers):
+    """What is done for a recipient: numbers[first six characters of toNo] is a list of
+    scripts, for its first request, its second and so on, the last one for all later ones.
+    {digits} in a text stands for the recipient's last six digits, too few to be masked,
+    {serial} for all behind the prefix."""
+    number = to_number(request.body)
+    scripts = numbers.get(number[:6])
+    if not scripts:
+        return [{"do": "respond"}]
+    script = scripts[min(TOTALS.to[number], len(scripts)) - 1]
+    text = json.dumps(script).replace("{digits}", number[-6:])
+    return check(json.loads(text.replace("{serial}", number[6:])))
+
+
+def request_script(request, numbers=None):
     plan = getattr(request, "scenario", None)
     if plan is None:
-        return [{"do": "respond"}]
+        return number_script(request, numbers) if numbers else [{"do": "respond"}]
     scripts = plan.get("requests") or []
     if request.nth < len(scripts):
         return check(scripts[request.nth])
@@ -167,6 +196,17 @@ def reset(connection, item):
 @step
 def half_close(connection, item):
     connection.half_close()
+
+
+@step
+def interrupt(connection, item):
+    """Sends SIGINT to the process `pid`, after some seconds."""
+    def send():
+        try:
+            os.kill(int(item["pid"]), signal.SIGINT)
+        except ProcessLookupError:
+            pass
+    threading.Timer(item.get("after", 0), send).start()
 
 
 @step

@@ -6,8 +6,7 @@ local M = {}
 local NAMES = {
   "serve", "read_request", "read_bytes", "read_all_but", "wait_readable", "respond",
   "send", "stall", "close", "reset", "half_close", "endless", "repeat", "handshake",
-  "read_client_hello", "handshake_part", "tunnel",
-  "at_headers", "process", "answer", "headers", "data", "goaway", "rst", "raw",
+  "read_client_hello", "handshake_part", "tunnel", "interrupt",
 }
 
 for _, name in ipairs(NAMES) do
