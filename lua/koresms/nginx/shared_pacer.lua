@@ -10,14 +10,14 @@ local pacer = require "koresms.pacer"
 
 local M = {}
 
--- So many of the newest records always stay. A process that is killed between writing a record
+-- So many records stay besides those that are in use. A process that is killed between writing a record
 -- and counting it leaves the count one behind for good, and the last number is then found by
 -- going on from there.
 local MARGIN = 64
 
--- How many old records are deleted, at most, for one that is written. More than one, so that what
--- an older, larger limit left behind goes, too.
-local DELETED_MAX = 4
+-- At every so manieth record that is written, so many old ones are deleted at most: more than
+-- came, so that what an older, larger limit left behind goes, too.
+local DELETE_EVERY, DELETED_MAX = 8, 32
 
 -- Of the dictionary's memory: a record, and what nginx keeps for itself.
 local RECORD, OVERHEAD = 130, 16384
@@ -30,8 +30,9 @@ local RECORD, OVERHEAD = 130, 16384
 local Log = {}
 Log.__index = Log
 
--- `kept` records are in use at most; `life` is for how many seconds after its time a record is
--- in use, nil where only the newest is.
+-- `kept` is how many of the newest records whoever appends may ask for. `life` is for how many
+-- seconds after its time a record may be asked for by somebody else, whose limit is larger; nil
+-- where nobody does.
 local function new_log(dict, name, kept, life)
   return setmetatable({ dict = dict, counter = name, prefix = name .. ":", first = name .. ":first",
     kept = kept, life = life }, Log)
@@ -52,12 +53,16 @@ function Log:is_in_use(value, now)
   return self.life ~= nil and value + self.life > now
 end
 
--- Deletes some of the oldest records. Several processes may do so at once; at worst one of them
--- writes an older number, and the next one begins there.
+-- Deletes some of the oldest records. What is older than the window alone would not do: a process
+-- that looked at its clock a while ago could miss what it has to wait for, while a number that
+-- is so far behind is asked for by none that can still get the number it wants. Several
+-- processes may do this at once; at worst one of them writes an older `first`, and the next one
+-- begins there.
 local function delete_old(self, n, now)
-  local first = self.dict:get(self.first) or math.max(1, n - self.kept - MARGIN)
+  local oldest_kept = n - self.kept - MARGIN
+  local first = self.dict:get(self.first) or math.max(1, oldest_kept - DELETED_MAX)
   local at = math.min(first, n)
-  local stop = math.min(n - MARGIN, at + DELETED_MAX)
+  local stop = math.min(oldest_kept, at + DELETED_MAX)
   while at < stop do
     local value = self:read(at)
     if value and self:is_in_use(value, now) then break end
@@ -69,7 +74,7 @@ end
 
 -- True; or false where another process has the number, with a text where there is no memory.
 function Log:append(n, value, now)
-  delete_old(self, n, now)
+  if n % DELETE_EVERY == 0 then delete_old(self, n, now) end
   local done, text = self.dict:safe_add(self.prefix .. n, value)
   if not done then return false, text ~= "exists" and text or nil end
   self.dict:incr(self.counter, 1, 0)
