@@ -55,28 +55,18 @@ def play(connection, script):
 
 @step
 def serve(connection, item):
-<<<<<<< HEAD
     """Requests until the connection ends, each answered by `answers` (a respond step
     for each toNo), else by the scenario in its bot id or, where that is an ordinary one,
-    with the documented success."""
+    by what `numbers` says for its recipient, else with the documented success."""
     answers = item.get("answers") or {}
-=======
-    """Requests until the connection ends, each answered by the scenario in its bot id
-    or, where that is an ordinary one, by what `numbers` says for its recipient, else
-    with the documented success."""
->>>>>>> sweep
     while True:
         if not connection.buffer:
             connection.state = IDLE
             connection.wait_readable()
             connection.state = BUSY
         request = connection.read_request()
-<<<<<<< HEAD
         answer = answers.get(connection.processed[-1]) if connection.processed else None
-        play(connection, [answer] if answer else request_script(request))
-=======
-        play(connection, request_script(request, item.get("numbers")))
->>>>>>> sweep
+        play(connection, [answer] if answer else request_script(request, item.get("numbers")))
         if connection.must_close:
             raise End("framing")
 
