@@ -192,7 +192,9 @@ describe("workers of one nginx", function()
         return { keys_at_init, #ends, math.max(0, (table.unpack or unpack)(ends)) } ]]
       assert.same({ 0, 0, 0 }, server:run(LOOK))
       server:run([[ for _ = 1, 3 do client:send({ to = "+911234567890" }) end
-        client.pacer:pause(require("koresms.core").clock(), 1) ]])
+        local pacer = require("koresms.nginx.shared_pacer").open { shared_dict = "sms",
+          per_minute = 10, where = {} }
+        pacer:pause(require("koresms.core").clock(), 1) ]])
       local seen = server:run(LOOK)
       assert(seen[2] >= 8, seen[2])
       assert.equal(0, seen[3])
