@@ -12,8 +12,8 @@ local shell = require "koresms.sandbox.shell"
 
 local M = {}
 
--- `main`, `http`, `locations`, `init` and `initworker` come from the spec. What stands there may
--- use the names below, too. `/run` runs a chunk of Lua and answers with what it returns.
+-- `main`, `events`, `http`, `locations`, `init` and `initworker` come from the spec. What stands
+-- there may use the names below, too. `/run` runs a chunk of Lua and answers with what it returns.
 local TEMPLATE = [[
 daemon off;
 $user
@@ -23,7 +23,7 @@ worker_rlimit_nofile 16384;
 pid nginx.pid;
 error_log error.log warn;
 $modules
-events { worker_connections 8192; }
+events { worker_connections 8192; $events }
 http {
   access_log off;
   client_body_temp_path temp;
@@ -183,7 +183,7 @@ function M.start(options)
   local environment = options and options.environment
   local program = environment and wrapper(found.program, environment) or found.program
   local values = {
-    main = "", http = "", locations = "", init = "", initworker = "", workers = "1", ca = "cert.pem",
+    main = "", events = "", http = "", locations = "", init = "", initworker = "", workers = "1", ca = "cert.pem",
     user = user == "0" and "user root;" or "",
     modules = table.concat(modules, "\n"),
     path = ("%s/lua/?.lua;%s/lua/?/init.lua;%s/?.lua;;"):format(here, here, here),
