@@ -12,8 +12,8 @@ local shell = require "koresms.sandbox.shell"
 
 local M = {}
 
--- `main`, `http`, `locations`, `init` and `initworker` come from the spec. What stands there may
--- use the names below, too. `/run` runs a chunk of Lua and answers with what it returns.
+-- `main`, `events`, `http`, `locations`, `init` and `initworker` come from the spec. What stands
+-- there may use the names below, too. `/run` runs a chunk of Lua and answers with what it returns.
 local TEMPLATE = [[
 daemon off;
 $user
@@ -23,7 +23,7 @@ worker_rlimit_nofile 16384;
 pid nginx.pid;
 error_log error.log warn;
 $modules
-events { worker_connections 8192; }
+events { worker_connections 8192; $events }
 http {
   access_log off;
   client_body_temp_path temp;
@@ -158,6 +158,19 @@ function Server:stop()
   self.pipe:close()
 end
 
+-- A program that starts nginx in this environment. It holds for the workers, too, which nginx
+-- forks; `LD_PRELOAD` has to be set so late, since the launcher unsets it.
+local function wrapper(program, environment)
+  local words = { "#!/bin/sh\nexec env" }
+  for name, value in pairs(environment) do
+    words[#words + 1] = shell.quote(name .. "=" .. value)
+  end
+  words[#words + 1] = shell.quote(program) .. ' "$@"\n'
+  local name = run.write(run.output("mktemp"):gsub("\n", ""), table.concat(words, " "))
+  run.output("chmod 700 " .. name)
+  return name
+end
+
 --- Starts nginx.
 -- @tparam[opt] table options `workers`, `main`, `http`, `locations` and what else stands in
 --   those texts as $name; `ca` (a file), `environment` (by name)
@@ -167,8 +180,10 @@ function M.start(options)
   local here, modules = shell.absolute("."), {}
   for index, path in ipairs(found.modules) do modules[index] = ("load_module %q;"):format(path) end
   local _, user = shell.run("id -u")
+  local environment = options and options.environment
+  local program = environment and wrapper(found.program, environment) or found.program
   local values = {
-    main = "", http = "", locations = "", init = "", initworker = "", workers = "1", ca = "cert.pem",
+    main = "", events = "", http = "", locations = "", init = "", initworker = "", workers = "1", ca = "cert.pem",
     user = user == "0" and "user root;" or "",
     modules = table.concat(modules, "\n"),
     path = ("%s/lua/?.lua;%s/lua/?/init.lua;%s/?.lua;;"):format(here, here, here),
@@ -182,7 +197,8 @@ function M.start(options)
     values.prefix = prefix
     -- Once for what comes from the spec, and once for what stands there.
     local conf = TEMPLATE:gsub("%$(%a+)", values):gsub("%$(%a+)", values)
-    local pipe, text, taken = launch.launch(prefix, found.program, "{}", conf)
+    local pipe, text, taken = launch.launch(prefix, program, "{}", conf)
+    if environment and (pipe or try == 5 or not taken) then os.remove(program) end
     if pipe then
       return setmetatable({ pipe = pipe, prefix = prefix, port = values.port,
         url = "http://127.0.0.1:" .. values.port }, Server)

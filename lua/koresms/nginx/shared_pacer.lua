@@ -10,26 +10,32 @@ local pacer = require "koresms.pacer"
 
 local M = {}
 
--- What is older than anybody asks for is deleted, but for so many records. A process that is
--- killed between writing a record and counting it leaves the count one behind for good, and
--- the last number is then found by going on from there.
+-- So many records stay besides those that are in use. A process that is killed between writing a record
+-- and counting it leaves the count one behind for good, and the last number is then found by
+-- going on from there.
 local MARGIN = 64
 
--- A record that nobody deletes, because the limit was larger when it was written, goes after so
--- many windows. nginx measures that on the clock of the day, so it has to be a long time.
-M.STALE = 10
+-- At every so manieth record that is written, so many old ones are deleted at most: more than
+-- came, so that what an older, larger limit left behind goes, too.
+local DELETE_EVERY, DELETED_MAX = 8, 32
 
 -- Of the dictionary's memory: a record, and what nginx keeps for itself.
 local RECORD, OVERHEAD = 130, 16384
 
--- A list in the dictionary to which several processes append.
+-- A list in the dictionary to which several processes append. Nothing in it expires by itself:
+-- nginx measures that on the clock of the day, which may be set forward, and permits would then
+-- be given twice. The dictionary is first touched when a message is about to be sent: a master
+-- process that loads the configuration must never wait for a lock that a worker held when it
+-- was killed.
 local Log = {}
 Log.__index = Log
 
-local function new_log(dict, name, kept, lifetime)
-  dict:safe_add(name, 0)
-  return setmetatable({ dict = dict, counter = name, prefix = name .. ":", kept = kept,
-    lifetime = lifetime or 0 }, Log)
+-- `kept` is how many of the newest records whoever appends may ask for. `life` is for how many
+-- seconds after its time a record may be asked for by somebody else, whose limit is larger; nil
+-- where nobody does.
+local function new_log(dict, name, kept, life)
+  return setmetatable({ dict = dict, counter = name, prefix = name .. ":", first = name .. ":first",
+    kept = kept, life = life }, Log)
 end
 
 function Log:read(n)
@@ -43,12 +49,35 @@ function Log:last()
   return n
 end
 
+function Log:is_in_use(value, now)
+  return self.life ~= nil and value + self.life > now
+end
+
+-- Deletes some of the oldest records. What is older than the window alone would not do: a process
+-- that looked at its clock a while ago could miss what it has to wait for, while a number that
+-- is so far behind is asked for by none that can still get the number it wants. Several
+-- processes may do this at once; at worst one of them writes an older `first`, and the next one
+-- begins there.
+local function delete_old(self, n, now)
+  local oldest_kept = n - self.kept - MARGIN
+  local first = self.dict:get(self.first) or math.max(1, oldest_kept - DELETED_MAX)
+  local at = math.min(first, n)
+  local stop = math.min(oldest_kept, at + DELETED_MAX)
+  while at < stop do
+    local value = self:read(at)
+    if value and self:is_in_use(value, now) then break end
+    self.dict:delete(self.prefix .. at)
+    at = at + 1
+  end
+  if at ~= first then self.dict:safe_set(self.first, at) end
+end
+
 -- True; or false where another process has the number, with a text where there is no memory.
-function Log:append(n, value)
-  local done, text = self.dict:safe_add(self.prefix .. n, value, self.lifetime)
+function Log:append(n, value, now)
+  if n % DELETE_EVERY == 0 then delete_old(self, n, now) end
+  local done, text = self.dict:safe_add(self.prefix .. n, value)
   if not done then return false, text ~= "exists" and text or nil end
-  self.dict:incr(self.counter, 1)
-  self.dict:delete(self.prefix .. (n - self.kept))
+  self.dict:incr(self.counter, 1, 0)
   return true
 end
 
@@ -56,8 +85,9 @@ local Shared = {}
 Shared.__index = Shared
 
 local function new_window(dict, name, limit, span)
-  return { limit = limit, reserve = math.floor(limit / pacer.RESERVE), life = span + pacer.GUARD,
-    permits = new_log(dict, name, limit + MARGIN, M.STALE * span) }
+  local life = span + pacer.GUARD
+  return { limit = limit, reserve = math.floor(limit / pacer.RESERVE), life = life,
+    permits = new_log(dict, name, limit, life) }
 end
 
 -- When permit n can be had by one who leaves `kept` of the limit to others.
@@ -72,7 +102,7 @@ local function spend(self, window, now, kept)
     local n = window.permits:last() + 1
     local when = due(window, n, kept)
     if when > now then return when end
-    local done, text = window.permits:append(n, now)
+    local done, text = window.permits:append(n, now, now)
     if done then return nil end
     if text then
       ngx.log(ngx.ERR, "koresms: no message is sent, for lua_shared_dict ", self.name,
@@ -104,7 +134,7 @@ function Shared:pause(now, seconds)
   while true do
     local last = self.pauses:last()
     if last > 0 and self.pauses:read(last) >= resume then return end
-    local done, text = self.pauses:append(last + 1, resume)
+    local done, text = self.pauses:append(last + 1, resume, now)
     if done or text then return end
   end
 end
@@ -128,7 +158,7 @@ local function new_shared(settings)
       .. "`lua_shared_dict %s %s;` at least"):format(where, name, name, round_up(need))
   end
   local self = setmetatable({ name = name, windows = {},
-    pauses = new_log(dict, "koresms:pause", MARGIN) }, Shared)
+    pauses = new_log(dict, "koresms:pause", 1) }, Shared)
   if per_minute then self.windows[1] = new_window(dict, "koresms:minute", per_minute, 60) end
   if per_hour then
     self.windows[#self.windows + 1] = new_window(dict, "koresms:hour", per_hour, 3600)

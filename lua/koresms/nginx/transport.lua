@@ -121,7 +121,8 @@ end
 -- and so an answer that nobody asked for is not taken for the answer to the next request. But it
 -- looks only when its event loop turns, and while the worker was busy with something else it has
 -- not: the time at which nginx last looked is then in the past. A sleep of nothing would not do,
--- since nginx may end it before it looks again.
+-- since nginx may end it before it looks again; nor would one short sleep, since with
+-- `accept_mutex on` nginx ends sleeps before it deals with what it has just seen.
 --
 -- What remains: an answer that nobody asked for is taken for the answer to a request where it
 -- arrives on the same connection after nginx last looked (at most two milliseconds before the
@@ -132,6 +133,7 @@ end
 local function catch_up()
   for _ = 1, TURNS_MAX do
     if time() - cached_time() < BEHIND then return end
+    sleep(TURN)
     sleep(TURN)
   end
 end

@@ -55,9 +55,9 @@ def play(connection, script):
 
 @step
 def serve(connection, item):
-    """Requests until the connection ends, each answered by `answers` (a respond step for
-    each toNo), else by the scenario in its bot id or, where that is an ordinary one, by
-    what `numbers` says for its recipient, else with the documented success."""
+    """Requests until the connection ends, each answered by `answers` (a respond step
+    for each toNo), else by the scenario in its bot id or, where that is an ordinary one,
+    by what `numbers` says for its recipient, else with the documented success."""
     answers = item.get("answers") or {}
     while True:
         if not connection.buffer:
