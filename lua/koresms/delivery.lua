@@ -177,7 +177,7 @@ local function settle(session, job, reply)
   job.attempts, job.token = job.attempts + reply.starts, nil
   if reply.starts > 0 then job.permit = false end
   if judged.code ~= "rate_limited" then
-    if reply.status and session.pacer.probing then session.pacer:passed() end
+    if session.pacer.probe then session.pacer:ended(reply.status ~= nil) end
     return judged
   end
   local pause = pause_of(reply)

@@ -13,7 +13,9 @@ local GUARD = 0.1
 
 -- After a pause one message goes first. The others ask again so often (seconds) whether it has
 -- passed, and no longer wait for it after so many seconds.
-local PROBE_INTERVAL, PROBE_MAX = 0.05, 10
+local PROBE_INTERVAL, PROBE_MAX = 0.05, 1
+
+local running, status = coroutine.running, coroutine.status
 
 -- One permit in so many is kept for single sends, so that a stream never starves them.
 local RESERVE = 60
@@ -67,10 +69,18 @@ pacer.__index = pacer
 -- @param per_minute requests in any 60 s, or false
 -- @param per_hour requests in any 3600 s, or false
 function M.new(per_minute, per_hour)
-  local self = setmetatable({ windows = {}, resume_at = 0, probing = false }, pacer)
+  local self = setmetatable({ windows = {}, resume_at = 0 }, pacer)
   if per_minute then self.windows[1] = new_window(per_minute, 60) end
   if per_hour then self.windows[#self.windows + 1] = new_window(per_hour, 3600) end
   return self
+end
+
+-- Whether the message is under way that goes first after a pause. One whose sender is gone, or
+-- asks for another permit, was broken off.
+local function is_out(probe, now)
+  local prober = probe.prober
+  return prober and probe.ends > now and prober ~= (running() or true)
+    and (prober == true or status(prober) ~= "dead")
 end
 
 --- Takes a permit, of all windows or of none.
@@ -80,7 +90,7 @@ end
 --   same clock
 function pacer:take(now, stream)
   if self.resume_at > now then return self.resume_at end
-  if self.probing and self.probe_end and self.probe_end > now then return now + PROBE_INTERVAL end
+  if self.probe and is_out(self.probe, now) then return now + PROBE_INTERVAL end
   local when
   local windows = self.windows
   for i = 1, #windows do
@@ -89,27 +99,30 @@ function pacer:take(now, stream)
   end
   if when then return when end
   for i = 1, #windows do windows[i]:spend(now) end
-  if self.probing then self.probe_end = now + PROBE_MAX end
+  if self.probe then self.probe = { prober = running() or true, ends = now + PROBE_MAX } end
   return nil
 end
 
---- Gives no permit for a while, and then one alone until `passed` is called. A shorter pause does
+--- Gives no permit for a while, and then one alone until its request has ended. A shorter pause does
 -- not end a longer one.
 -- @tparam number now
 -- @tparam number seconds
 function pacer:pause(now, seconds)
   self.resume_at = math.max(self.resume_at, now + seconds)
-  self.probing, self.probe_end = true, nil
+  self.probe = {}
 end
 
---- The platform has answered, and not that it is throttled.
-function pacer:passed()
-  if self.probe_end then self.probing = false end
+--- A request has ended, and not because the platform is throttled.
+-- @tparam boolean passed whether the platform has answered
+function pacer:ended(passed)
+  local probe = self.probe
+  if probe and probe.prober == (running() or true) then self.probe = not passed and {} or nil end
 end
 
 --- Ends a pause.
 function pacer:resume()
-  self.resume_at, self.probing = 0, false
+  self.resume_at = 0
+  self.probe = nil
 end
 
 --- The least time in which the limits let so many messages of a stream begin.

@@ -73,22 +73,34 @@ end
 local NO_TIME = "a source that returns false gives the time to be asked again as its second "
   .. "value: number expected, got "
 
--- The source that an array is. A hole in it is a message that is not one, and not its end: nobody
--- is left out in silence.
+-- Both sources return whether all went well; a message with its place, or nil or false; and what
+-- stands behind that. A hole in an array is a message that is not one, and not its end: nobody is
+-- left out in silence.
+
 local function array_source(messages)
   local index = 0
   return function()
     index = index + 1
     local message = messages[index]
-    return message, message == nil and index <= #messages
+    return true, message, index, message == nil and index <= #messages
+  end
+end
+
+-- What a function raises ends the stream.
+local function function_source(pull, workers)
+  local index = 0
+  return function()
+    local ok, message, when = pcall(pull, workers:free())
+    if ok and message then index = index + 1 end
+    return ok, message, index, when
   end
 end
 
 -- Looks at what does not seem to be a message. Stops the stream, and names its place, where it is
 -- none: returns whether.
-local function stop_at_bad_message(self, message)
+local function stop_at_bad_message(self, message, index)
   local good, text = pcall(delivery.check, WHERE, message)
-  if not good then stop(self, ("%s (message %d)"):format(text, self.index), true) end
+  if not good then stop(self, ("%s (message %d)"):format(text, index), true) end
   return not good
 end
 
@@ -116,15 +128,16 @@ end
 -- or where it has its result already.
 local function pull(self, worker)
   local session, before = self.session, clock()
-  local ok, message, more = pcall(self.source, self.workers:free())
+  local ok, message, index, more = self.source()
   local now = clock()
   self.slow = now - before > SLOW
   if not ok then return stop(self, message) end
   if message == nil and not more then return stop(self) end
   if message == false then return wait_for_source(self, worker, more) end
-  self.index = self.index + 1
-  if not delivery.is_message(message) and stop_at_bad_message(self, message) then return nil end
-  local job = delivery.fill(worker.job, self.plan, message, self.index)
+  if not delivery.is_message(message) and stop_at_bad_message(self, message, index) then
+    return nil
+  end
+  local job = delivery.fill(worker.job, self.plan, message, index)
   local refused = delivery.preflight(session, job)
   if refused then
     delivery.begin(job, now)
@@ -232,18 +245,17 @@ local closer = { __close = function(self) self.stream:close() end }
 function M.open(session, source, options)
   local self = setmetatable({
     session = session, plan = delivery.plan(session, options),
-    source = type(source) == "table" and array_source(source) or source,
     concurrency = options.concurrency or CONCURRENCY, ask = options.stop,
     endless = type(source) == "function", -- possibly
     slow = false, -- did the source take its time, when it was last asked?
     forks = core.forks(), -- at the time
-    index = 0, -- of the message pulled last
     results = new_queue(), late = new_queue(),
     inside = false, -- is a result being asked for? The coroutine, where it is suspended meanwhile
     ended = false, -- nothing is pulled any more
     left = false, -- the caller wants nothing to start
   }, Stream)
   self.workers = session.open_workers(self, work, session.transport)
+  self.source = self.endless and function_source(source, self.workers) or array_source(source)
   local function iterate() return self:next() end
   return iterate, nil, nil, setmetatable({ stream = self }, closer)
 end
