@@ -68,9 +68,8 @@ static curl_socket_t on_open(void *p, curlsocktype purpose, struct curl_sockaddr
     return fd;
 }
 
-static int on_close(void *p, curl_socket_t fd)
+static int close_socket(ksms_engine *e, int fd)
 {
-    ksms_engine *e = (ksms_engine *)p;
     int i;
     for (i = 0; i < e->sockets_count; i++) {
         if (e->sockets[i].fd == fd) {
@@ -79,6 +78,25 @@ static int on_close(void *p, curl_socket_t fd)
         }
     }
     return close(fd);
+}
+
+/*
+** Whenever libcurl connects, it closes what it keeps and finds dead, connections that only we use
+** among them. Their descriptor would then stand for the next connection, and a request would get
+** the answer to another. So it stays open until we close it; what TLS had to say is lost.
+*/
+static int on_close(void *p, curl_socket_t fd)
+{
+    ksms_engine *e = (ksms_engine *)p;
+    int i;
+    for (i = 0; i < e->count; i++) {
+        ksms_connection *c = e->connections[i];
+        if (c->fd == fd && c->easy != NULL) {
+            c->given_up = 1;
+            return 0;
+        }
+    }
+    return close_socket(e, fd);
 }
 
 /* What all connections have in common: TLS, proxy, sockets, limits. */
@@ -93,6 +111,8 @@ static CURLcode set_options(ksms_connection *c, long connect_timeout)
     set(CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
     set(CURLOPT_CONNECTTIMEOUT_MS, connect_timeout);
     set(CURLOPT_PRIVATE, c);
+    /* What libcurl takes for idle is in use by us. */
+    set(CURLOPT_MAXAGE_CONN, 365L * 86400);
     set(CURLOPT_NOSIGNAL, 1L);
 #if KSMS_CURL_GE(87, 0)
     /* Otherwise a name server that does not answer holds up the end of the program. */
@@ -154,10 +174,14 @@ void ksms_close_connection(ksms_connection *c)
         (void)shutdown(c->fd, SHUT_RDWR);
 #endif
     if (c->easy != NULL) {
+        CURL *easy = c->easy;
+        c->easy = NULL; /* from now on its socket is libcurl's to close */
         /* The only failure here is a handle that is in no multi. */
-        (void)curl_multi_remove_handle(e->multi, c->easy);
-        curl_easy_cleanup(c->easy);
+        (void)curl_multi_remove_handle(e->multi, easy);
+        curl_easy_cleanup(easy);
     }
+    if (c->given_up)
+        (void)close_socket(e, c->fd);
     e->connections[c->number] = e->connections[--e->count];
     e->connections[c->number]->number = c->number;
     free(c);
@@ -257,6 +281,8 @@ static int is_clean(ksms_connection *c)
 {
     char byte;
     size_t n;
+    if (c->given_up)
+        return 0;
     if (!c->engine->direct)
         return curl_easy_recv(c->easy, &byte, 1, &n) == CURLE_AGAIN;
     return recv(c->fd, &byte, 1, MSG_PEEK) < 0 && (errno == EAGAIN || errno == EWOULDBLOCK);

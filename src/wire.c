@@ -78,7 +78,7 @@ static CURLcode write_some(ksms_connection *c, const char *data, size_t size, si
 {
     ssize_t done;
     if (!c->engine->direct)
-        return curl_easy_send(c->easy, data, size, n);
+        return c->given_up ? CURLE_SEND_ERROR : curl_easy_send(c->easy, data, size, n);
     done = send(c->fd, data, size, MSG_NOSIGNAL);
     *n = done > 0 ? (size_t)done : 0;
     if (done >= 0)
@@ -91,7 +91,7 @@ static CURLcode read_some(ksms_connection *c, char *data, size_t size, size_t *n
 {
     ssize_t done;
     if (!c->engine->direct)
-        return curl_easy_recv(c->easy, data, size, n);
+        return c->given_up ? CURLE_RECV_ERROR : curl_easy_recv(c->easy, data, size, n);
     done = recv(c->fd, data, size, 0);
     *n = done > 0 ? (size_t)done : 0;
     if (done >= 0)
@@ -254,7 +254,7 @@ void ksms_step(ksms_engine *e, double ms)
         if ((e->polled[i].revents & POLLOUT) && r->sent < r->out.n)
             write_request(r);
         /* Writing may have failed the request, and closed its connection. */
-        if ((e->polled[i].revents & (POLLIN | POLLHUP | POLLERR)) && r->connection != NULL)
+        if ((e->polled[i].revents & (POLLIN | POLLHUP | POLLERR | POLLNVAL)) && r->connection != NULL)
             read_reply(r);
     }
     if (e->connecting > 0)
