@@ -82,6 +82,8 @@ help:
 	@echo 'make lint                                luacheck, gcc, clang, cppcheck'
 	@echo 'make faults                              the whole fault suite, and 20,000 random sequences'
 	@echo 'make sanitize                            memory checks: ASan, UBSan, valgrind'
+	@echo 'make memory                              memory that fails or is collected, at every place'
+	@echo 'make fuzz [SECONDS=n]                    libFuzzer on the reader of replies'
 	@echo 'make bench                               measurements'
 	@echo 'make bench-nginx                         what a message costs inside nginx'
 	@echo 'make docs                                API pages into $(BUILD)/docs'
@@ -128,7 +130,7 @@ test:
 	@MAKE='$(MAKE)' sh tools/test.sh
 
 SPEC ?= spec
-specs: all
+specs: all memory-host
 	KSMS_BUILD=$(BUILD) $(LUA) "$$(command -v busted)" $(BUSTED_FLAGS) $(SPEC)
 
 lint: lint-lua lint-gcc lint-clang lint-cppcheck
@@ -169,6 +171,41 @@ bench: all $(BENCH_PROGRAMS)
 
 docs:
 	ldoc --dir $(BUILD)/docs --config config.ld .
+
+# --- Memory --------------------------------------------------------------------
+
+.PHONY: memory memory-host fuzz
+
+# An interpreter whose allocators fail when a spec says so, and modules that allocate through
+# it; see spec/support/lua_host.c. All of it is built with the sanitizers.
+HOST_OUT := $(BUILD)/memory/$(LUA_VERSION)
+SANITIZE := -fsanitize=address,undefined
+WRAP := -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc,--wrap=strdup,--wrap=free
+
+memory-host: $(HOST_OUT)/lua_host
+	@$(MAKE) --no-print-directory -s BUILD=$(BUILD)/memory LDFLAGS='$(SANITIZE) -Wl,-z,nodelete $(WRAP)' \
+	  CFLAGS='-O1 -g $(SANITIZE) -fno-sanitize-recover=undefined -fno-omit-frame-pointer' all
+
+$(HOST_OUT)/lua_host: spec/support/lua_host.c
+	@mkdir -p $(@D)
+	$(CC) -std=c99 $(WARNINGS) $(STRICT) -O1 -g $(SANITIZE) -rdynamic $(CURL_CFLAGS) $(CRYPTO_CFLAGS) \
+	  $(addprefix -isystem ,$(LUA_INCLUDE_DIR)) -o $@ $< \
+	  $(shell $(PKG_CONFIG) --libs $(LUA_PC)) $(CURL_LIBS) $(CRYPTO_LIBS)
+
+# The memory passes, on one Lua; every n of the failing allocators.
+memory: all memory-host
+	@MEMORY=long $(MAKE) --no-print-directory specs SPEC=spec/memory_spec.lua
+
+# The reader of replies under libFuzzer, from the kept corpus on; what is new in it stays in
+# $(BUILD)/fuzz/corpus.
+FUZZ_CC ?= clang
+SECONDS ?= 60
+fuzz:
+	@mkdir -p $(BUILD)/fuzz/corpus
+	$(FUZZ_CC) -std=c99 -g -O1 -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined \
+	  -DKSMS_HEAD_MAX=2048u -Isrc -o $(BUILD)/fuzz/reader_fuzz spec/fuzz/reader_fuzz.c src/head.c
+	$(BUILD)/fuzz/reader_fuzz -dict=spec/fuzz/reader.dict -max_len=4096 -max_total_time=$(SECONDS) \
+	  -print_final_stats=1 -artifact_prefix=$(BUILD)/fuzz/ $(BUILD)/fuzz/corpus spec/fuzz/corpus
 
 # --- Install -------------------------------------------------------------------
 
