@@ -12,6 +12,7 @@
 **                       too; 'kinds' is a text that holds the letters of those that count:
 **                       l(ua), m(odules), c(url), o(penssl). Leaves how many requests there
 **                       were, how many failed, and what 'pcall' would leave. 0 fails none.
+**   host.failed()       how many requests of the call that runs have failed so far
 **   host.live()         the blocks that the modules and libcurl hold now
 **   host.descriptors()  how many descriptors are open
 **
@@ -200,6 +201,12 @@ static int host_try(lua_State *L)
     return lua_gettop(L) - 3;
 }
 
+static int host_failed(lua_State *L)
+{
+    lua_pushinteger(L, (lua_Integer)armed.failed);
+    return 1;
+}
+
 static int host_live(lua_State *L)
 {
     lua_pushinteger(L, (lua_Integer)__atomic_load_n(&live, __ATOMIC_RELAXED));
@@ -221,6 +228,7 @@ static int host_descriptors(lua_State *L)
 
 static const luaL_Reg functions[] = {
     {"try", host_try},
+    {"failed", host_failed},
     {"live", host_live},
     {"descriptors", host_descriptors},
     {NULL, NULL}

@@ -5,9 +5,12 @@ local core = require "koresms.core"
 local curl = require "koresms.curl"
 
 local BODY = '{"fromNo":"+19876543210","toNo":"+911234567890"}'
+-- Longer than what a request keeps for its next reply.
+local LARGE = "{" .. ("x"):rep(20000) .. "}"
+
 local HOLDS = 0.01 -- seconds for which a slow server holds its answer back
 
-local clock = core.clock
+local clock, host = core.clock, rawget(_G, "host")
 
 -- The servers: one that is well, one that is slow, one that breaks off. Made at the first use.
 local servers
@@ -19,6 +22,8 @@ local function origin(name)
       well = bench:listen(),
       slow = bench:listen { default = { step.read_request(),
         step.stall { seconds = HOLDS }, step.respond(), step.serve() } },
+      large = bench:listen { default = { step.read_request(), step.respond { body = LARGE },
+        step.serve() } },
       broken = bench:listen { default = { step.read_request(), step.close() } },
       bench = bench,
     }
@@ -55,6 +60,18 @@ local function exchange(self, request)
   return request:reply()
 end
 
+-- The same, whose patience is short once memory has failed: where it stays out, no reply is read.
+local function short_exchange(self)
+  local request = curl.request()
+  if start(self, request) then return request:reply() end
+  local begin = clock()
+  while clock() - begin < (host.failed() > 0 and 0.2 or 5) do
+    if request:finished() then return request:reply() end
+    self.engine:step(0.05)
+  end
+  return nil, "not finished"
+end
+
 -- What finalizers do: they send on the same engine, or close it.
 local disturb = {
   send = function(self)
@@ -67,10 +84,13 @@ local disturb = {
   end,
 }
 
+local function nothing() end
+
 local function close(self) self.engine:close() end
 
+-- A reply; where memory failed or the engine was closed, it may be a failure that says so.
 local function replied(self, status, body)
-  if self.closed then return nil end
+  if self.closed or self.failed and status == nil and type(body) == "string" then return nil end
   if status ~= 200 then return ("no reply: %s %s"):format(tostring(status), tostring(body)) end
   if type(body) ~= "string" or not body:find("{", 1, true) then return "another body" end
 end
@@ -100,7 +120,39 @@ end
 -- A request that was started, however that ended, can be moved to its end.
 local function end_of(self)
   if not self.request:finished() then finish(self, self.request) end
-  return replied(self, self.request:reply())
+  local ok, status, body = pcall(self.request.reply, self.request)
+  if not ok and self.failed and status == "not enough memory" then return nil end
+  return replied(self, status, body)
+end
+
+-- After a failure the engine carries another request.
+local function fresh(self) return replied(self, exchange(self, curl.request())) end
+
+-- A request whose start raised can be started again.
+local function start_again(self, raised)
+  if raised then
+    start(self, self.request)
+    local wrong = end_of(self)
+    if wrong then return wrong end
+  end
+  return fresh(self)
+end
+
+-- A request whose step raised is still the engine's.
+local function step_again(self, raised)
+  if raised then
+    self.failed = true
+    local wrong = end_of(self)
+    self.failed = false
+    if wrong then return wrong end
+  end
+  return fresh(self)
+end
+
+local function started_right(self, done)
+  if self.closed then return nil end
+  if done ~= false and not self.failed then return "it has finished at once" end
+  return end_of(self)
 end
 
 local rows = {
@@ -120,11 +172,7 @@ local rows = {
   { name = "engine:start", covers = "koresms.engine:start", once = true, quiet = true,
     new = new(), close = close, disturb = disturb,
     run = function(self) return start(self, self.request) end,
-    right = function(self, done)
-      if self.closed then return nil end
-      if done ~= false then return "it has finished at once" end
-      return end_of(self)
-    end },
+    right = started_right, again = start_again },
   { name = "engine:start on a kept connection", covers = "koresms.engine:start", once = true,
     quiet = true, close = close, disturb = disturb,
     new = function()
@@ -133,15 +181,11 @@ local rows = {
       return self
     end,
     run = function(self) return start(self, self.request) end,
-    right = function(self, done)
-      if self.closed then return nil end
-      if done ~= false then return "it has finished at once" end
-      return end_of(self)
-    end },
+    right = started_right, again = start_again },
   { name = "engine:step", covers = "koresms.engine:step", new = started("slow"), once = true,
     quiet = true, close = close, disturb = disturb,
-    run = function(self) return finish(self, self.request) end,
-    right = function(self) return replied(self, self.request:reply()) end },
+    run = function(self) return self.engine:step(0.05) end,
+    right = end_of, again = step_again },
   { name = "engine:connecting", covers = "koresms.engine:connecting", new = new(), close = close,
     run = function(self) return self.engine:connecting() end, quiet = true,
     right = function(_, n) if n ~= 0 then return "another number" end end },
@@ -155,6 +199,17 @@ local rows = {
   { name = "request:reply", covers = "koresms.request:reply", new = finished(), once = true,
     close = close, disturb = disturb,
     run = function(self) return self.request:reply() end, right = replied },
+  { name = "request:reply of a large body", covers = "koresms.request:reply", once = true,
+    new = finished("large"), close = close,
+    disturb = {
+      send = disturb.send, close = disturb.close,
+      reply = function(self) pcall(self.request.reply, self.request) end,
+      start = function(self)
+        if pcall(start, self, self.request) then finish(self, self.request) end
+      end,
+    },
+    run = function(self) return self.request:reply() end,
+    right = replied, disturbed = nothing, may_raise = "this request has no reply$" },
   { name = "request:reply of a failure", covers = "koresms.request:reply",
     new = finished("broken"), once = true, close = close, disturb = { close = disturb.close },
     run = function(self) return self.request:reply() end,
@@ -169,7 +224,9 @@ local rows = {
     right = function(_, place) if place ~= 2 then return "another place" end end },
   { name = "an exchange", covers = "koresms.engine:start", new = new(), close = close,
     disturb = disturb,
-    run = function(self) return exchange(self, self.request) end, right = replied },
+    -- A request that gets stuck goes with the collector.
+    run = short_exchange, right = replied,
+    again = fresh },
 }
 
 return rows

@@ -37,20 +37,26 @@ local function check(right, self, what, ...)
   if wrong then fail("%s: %s", what, wrong) end
 end
 
--- What became of one call whose memory failed.
+-- What became of one call whose memory failed; whether n is past the last request.
 local function judge(row, self, n, requests, failed, ok, ...)
   local what = ("request %d of memory fails"):format(n)
-  local right, soft = row.right, false
+  local right = row.right
+  self.failed = failed > 0
   if not ok then
-    if failed == 0 then fail("nothing fails: it raises: %s", tostring((...))) end
-    if (...) ~= "not enough memory" then fail("%s: it raises: %s", what, tostring((...))) end
+    local text = tostring((...))
+    if failed == 0 then fail("nothing fails: it raises: %s", text) end
+    if text ~= "not enough memory" then fail("%s: it raises: %s", what, text) end
+  elseif failed > 0 and row.soft and select(1, ...) == nil and type(select(2, ...)) == "string" then
+    right = row.refused or right
   else
-    local first, text = ...
-    soft = failed > 0 and row.soft and first == nil and type(text) == "string"
-    if not soft then check(right, self, what, ...) end
+    check(right, self, what, ...)
   end
-  if soft and row.refused then right = row.refused end
-  if not row.once or not ok then check(right, self, what .. ", then a call", row.run(self)) end
+  self.failed = false
+  if row.again then
+    check(row.again, self, what .. ", then", not ok)
+  elseif not row.once or not ok then
+    check(right, self, what .. ", then a call", row.run(self))
+  end
   return requests < n
 end
 

@@ -5,13 +5,17 @@
 --  * `name`, and `covers`: the function's name in its module, or "class:method"
 --  * `new`: makes what a call needs; its table is the argument of all the others
 --  * `run`: the call, whose results count
---  * `right`: is given these results; says what is wrong with them, nil where nothing is
+--  * `right`: is given these results; says what is wrong with them, nil where nothing is. In
+--    its table `failed` says whether memory failed.
 --  * `soft`: a failure of a library is told as nil and a text, so that may be one of its memory
 --  * `refused`: in the place of `right` after such a failure, where it is there to stay
---  * `once`: a second call gives something else
+--  * `once`: a second call gives something else, so that there is one only where the first raised
+--  * `again`: in the place of that second call; is given whether the first raised, and says what
+--    is wrong
 --  * `disturb`: by name, what finalizers do that run while the call allocates; without it they
 --    do nothing
 --  * `disturbed`: in the place of `right` where they do; by default it is the same
+--  * `may_raise`: a pattern of what it may raise there
 --  * `quiet`: the call allocates nothing, so that no finalizer runs
 --  * `close`: gives back what `new` made
 --
