@@ -4,8 +4,9 @@
 --     lua_host spec/support/memory/collecting.lua MODULE
 --
 -- A finalizer lets go of the next one, so that one runs at every place where a call may collect.
--- For every n the n-th of them uses the objects of the call, and then all of them do. Prints a line for each row and kind of finalizer: ok or failed, its name, and the number of
--- finalizers or what was wrong.
+-- For every n the n-th of them uses the objects of the call, and then all of them do. Prints a
+-- line for each row and kind of finalizer: ok or failed, its name, and the number of finalizers
+-- or what was wrong.
 
 require "spec.support.paths"
 
@@ -23,7 +24,8 @@ local function nothing() end
 
 -- An object that calls a function when it is collected.
 local marked
-if rawget(_G, "newproxy") then
+local newproxy = rawget(_G, "newproxy")
+if newproxy then
   function marked(f)
     local proxy = newproxy(true)
     getmetatable(proxy).__gc = f

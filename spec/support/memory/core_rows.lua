@@ -112,6 +112,23 @@ local function catcher_close(self)
   if self.catcher then self.catcher:close() end
 end
 
+-- A file that nobody else has.
+local function new_path()
+  local path = os.tmpname()
+  os.remove(path)
+  return path
+end
+
+local function new_file()
+  local path = new_path()
+  return { path = path, file = assert(core.create_file(path)) }
+end
+
+local function remove_file(self)
+  if self.file then self.file:close() end
+  os.remove(self.path)
+end
+
 local rows = {
   { name = "clock", covers = "clock", run = core.clock, quiet = true,
     right = function(_, t) return type(t) ~= "number" and "no number" or nil end },
@@ -168,14 +185,65 @@ local rows = {
   { name = "body", covers = "body",
     run = function() return core.body("+19876543210", "+911234567890") end,
     right = is('{"fromNo":"+19876543210","toNo":"+911234567890"}') },
-  { name = "request", covers = "request",
-    run = function() return core.request("/p", "host", "token", "body") end,
+  { name = "head", covers = "head", run = function() return core.head("/p", "host") end,
     right = function(_, text)
       if type(text) ~= "string" or not text:find("^POST /p HTTP/1.1\r\nHost: host\r\n")
-          or not text:find("\r\nauth: token\r\nContent%-Length: 4\r\n\r\nbody$") then
-        return "another request"
+          or not text:find("\r\nauth: $") then
+        return "another head"
       end
     end },
+  { name = "post", covers = "post", run = function() return core.post("head: ", "token", "body") end,
+    right = is("head: token\r\nContent-Length: 4\r\n\r\nbody") },
+  { name = "proxy", covers = "proxy",
+    run = function() return core.proxy("http://us%20er:pass%40word@[::1]:3128") end,
+    right = function(_, p)
+      if type(p) ~= "table" or p.scheme ~= "http" or p.host ~= "::1" or p.port ~= 3128
+          or p.user ~= "us er" or p.password ~= "pass@word" then
+        return "another proxy"
+      end
+    end },
+  { name = "proxy refused", covers = "proxy", run = function() return core.proxy("http://a b") end,
+    right = is(nil, "has a blank; within user or password write it as %20") },
+  { name = "sleep", covers = "sleep", run = function() return core.sleep(0) end, quiet = true,
+    right = function() end },
+  { name = "secure_descriptors", covers = "secure_descriptors", run = core.secure_descriptors,
+    quiet = true,
+    right = function(_, closed) if type(closed) ~= "boolean" then return "no boolean" end end },
+  { name = "variable_names", covers = "variable_names",
+    run = function() return core.variable_names("KSMS_BUILD") end,
+    right = function(_, names)
+      if type(names) ~= "table" or names[1] ~= "KSMS_BUILD" then return "other names" end
+    end },
+  { name = "file_mode", covers = "file_mode", run = function() return core.file_mode("Makefile") end,
+    quiet = true,
+    right = function(_, mode) if type(mode) ~= "number" then return "no mode" end end },
+  { name = "file_mode refused", covers = "file_mode",
+    run = function() return core.file_mode("no/such/file") end,
+    right = is(nil, "No such file or directory") },
+  { name = "create_file", covers = "create_file", once = true,
+    new = function() return { path = new_path(), file = false } end,
+    run = function(self)
+      self.file = core.create_file(self.path)
+      return self.file
+    end,
+    right = function(_, file) if type(file) ~= "userdata" then return "no file" end end,
+    close = remove_file },
+  { name = "create_file refused", covers = "create_file",
+    run = function() return core.create_file("Makefile") end, right = is(nil, "File exists", true) },
+  { name = "newfile:write", covers = "koresms.newfile:write", quiet = true, once = true,
+    new = new_file, close = remove_file,
+    run = function(self) return self.file:write("text") end, right = is(true) },
+  { name = "newfile:close", covers = "koresms.newfile:close", quiet = true, once = true,
+    new = new_file, close = remove_file,
+    run = function(self) return self.file:close() end, right = is(true) },
+  { name = "newfile:close twice", covers = "koresms.newfile:close",
+    new = function()
+      local self = new_file()
+      self.file:close()
+      return self
+    end,
+    run = function(self) return self.file:close() end, right = is(nil, "Bad file descriptor"),
+    close = remove_file },
   { name = "reader", covers = "reader", run = function() return core.reader() end,
     right = function(_, reader)
       if type(reader) ~= "userdata" or reader:feed("H") ~= "more" then return "no reader" end
@@ -225,9 +293,10 @@ local rows = {
     new = function() return { catcher = false } end,
     run = function(self)
       self.catcher = core.catch_interrupts()
-      return type(self.catcher), core.interrupted()
+      return self.catcher
     end,
-    right = is("userdata", 0), close = catcher_close,
+    right = function(_, made) if type(made) ~= "userdata" then return "no catcher" end end,
+    close = catcher_close,
     disturb = { again = function(self)
       local ok, made = pcall(core.catch_interrupts)
       if ok then

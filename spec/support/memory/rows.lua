@@ -58,6 +58,9 @@ local function open_row(module)
       for class, meta in pairs(registry) do
         if is_class(class, meta) then saved[class] = meta end
       end
+      -- What is garbage is of a class that will not be known for a while.
+      collectgarbage()
+      collectgarbage()
       for class in pairs(saved) do registry[class] = nil end
       if not before then
         before = contents(loader())
