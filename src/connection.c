@@ -23,10 +23,20 @@
 /* Descriptors below this are those of standard input, output and error. */
 #define FIRST_DESCRIPTOR 3
 
-/* A socket that no program started from here inherits. macOS has no flag for it. */
+/* macOS has no flag for sockets that no other program inherits. May be given on the command line,
+   to compile what is done there. */
+#ifndef KSMS_HAVE_SOCK_CLOEXEC
+#ifdef SOCK_CLOEXEC
+#define KSMS_HAVE_SOCK_CLOEXEC 1
+#else
+#define KSMS_HAVE_SOCK_CLOEXEC 0
+#endif
+#endif
+
+/* A socket that no program started from here inherits. */
 static int new_socket(const struct curl_sockaddr *a)
 {
-#ifdef SOCK_CLOEXEC
+#if KSMS_HAVE_SOCK_CLOEXEC
     return socket(a->family, a->socktype | SOCK_CLOEXEC, a->protocol);
 #else
     int fd = socket(a->family, a->socktype, a->protocol);
