@@ -151,7 +151,7 @@ end
 
 local function started_right(self, done)
   if self.closed then return nil end
-  if done ~= false and not self.failed then return "it has finished at once" end
+  if done ~= false then return "it has finished at once" end
   return end_of(self)
 end
 
@@ -164,6 +164,14 @@ local rows = {
     run = function(self) return curl.engine(self.options) end,
     right = function(_, made)
       if type(made) ~= "userdata" or made:connecting() ~= 0 then return "no engine" end
+    end },
+  { name = "engine that sends", covers = "engine", close = function(self) self.made:close() end,
+    new = function() return { options = select(2, engine()), made = engine() } end,
+    run = function(self) return curl.engine(self.options) end,
+    right = function(self, made)
+      self.made:close()
+      self.made = made
+      return replied(self, exchange({ engine = made }, curl.request()))
     end },
   { name = "request", covers = "request", run = function() return curl.request() end,
     right = function(_, made)
