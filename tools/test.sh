@@ -1,6 +1,7 @@
 #!/bin/sh
-# Lint, all specs on Lua 5.4 and LuaJIT with warnings as errors, and some specs under sanitizers and valgrind. Everything is run, whatever fails;
-# the last line of output sums up, each lint counting as one test.
+# Lint, all specs on Lua 5.4 and LuaJIT with warnings as errors, some on 5.1 to 5.3 and for old
+# libraries, a fuzzer, and some specs under sanitizers and valgrind. Everything is run, whatever
+# fails; the last line of output sums up, each lint counting as one test.
 set -u
 cd "$(dirname "$0")/.." || exit 1
 
@@ -16,9 +17,11 @@ count() {
   sed -n "s/.*\b\([0-9][0-9]*\) $1.*/\1/p" | awk '{ n += $1 } END { print n + 0 }'
 }
 
-lint() {
-  echo "== lint: $1"
-  if $make --no-print-directory "lint-$1"; then
+# check TITLE TARGET VARIABLE...: a target that passes or fails as a whole; it counts as one test.
+check() {
+  echo "== $1"
+  shift
+  if $make --no-print-directory "$@"; then
     passed=$((passed + 1))
   else
     failed=$((failed + 1))
@@ -43,10 +46,20 @@ specs() {
   skipped=$((skipped + $(echo "$summary" | count pending)))
 }
 
-for name in lua gcc clang cppcheck; do lint $name; done
+# What depends on the Lua that runs it. The rest is nginx, which has its own, the sandbox and the
+# fault bench themselves, and C code that is the same for each Lua.
+portable=$(find spec -name '*_spec.lua' | sort | grep -vE \
+  '/(openresty|cosocket|example_nginx|packaging|sandbox|faultd|faults|broken_off|interrupt|cli_)')
+
+for name in lua gcc clang cppcheck; do check "lint: $name" lint-$name; done
 for version in 5.4 jit; do
   specs "$version" specs LUA_VERSION=$version
 done
+for version in 5.1 5.2 5.3; do
+  specs "$version, what depends on it" specs LUA_VERSION=$version SPEC="$(echo $portable)"
+done
+specs "5.4, old libraries" specs-old
+check "fuzz, 20 s" fuzz SECONDS=20 FUZZ_FLAGS=-verbosity=0
 specs "memory" sanitize FAULTS=short
 
 echo
