@@ -37,7 +37,7 @@ describe("memory", function()
   end)
 
   for pass, title in pairs { failing = "that fails", collecting = "that is collected" } do
-    for _, module in ipairs(rows.modules) do
+    for _, module in ipairs(rows.parts) do
       describe(title .. ", in " .. module, function()
         local reports, rest
         setup(function() reports, rest = report_of(pass, module) end)

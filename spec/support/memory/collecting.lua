@@ -15,8 +15,8 @@ local rows = require "spec.support.memory.rows"
 -- Compiled code runs no finalizers.
 if rawget(_G, "jit") then rawget(_G, "jit").off() end
 
--- No call collects that often.
-local MOST = 400
+-- No call collects that often; a long one may.
+local MOST, LONG = 400, 100000
 
 local unpack = table.unpack or rawget(_G, "unpack")
 
@@ -63,10 +63,16 @@ end
 -- Calls f(self). The n-th finalizer that runs inside of it, or where n is nil each one, calls
 -- 'disturb'. Leaves their number, their first complaint, and what 'pcall' leaves.
 local function call(f, self, disturb, filler, n)
-  local inside, count, complaint, last, pool = false, 0, nil, MOST, {}
-  local function finalize()
+  local inside, count, complaint, pool = false, 0, nil, {}
+  local last = MOST
+  local finalize
+  function finalize()
     if not pool then return end
     pool[last], last = nil, last - 1
+    if last == 1 and count < LONG then
+      for i = 2, MOST do pool[i] = marked(finalize) end
+      last = MOST
+    end
     if not inside then return end
     count = count + 1
     if not n or count == n then
@@ -114,15 +120,32 @@ local function once(row, disturb, filler, n)
   return n ~= nil and count < n, count
 end
 
+-- The n-th finalizer for every n, then all of them.
+local function play_all(row, disturb, filler)
+  local n, past = 0, disturb == nothing
+  while not past do
+    n = n + 1
+    past = once(row, disturb, filler, n)
+  end
+  return select(2, once(row, disturb, filler))
+end
+
+-- All of them, then some that lie evenly.
+local SOME = 8
+local function play_some(row, disturb)
+  local most = select(2, once(row, disturb, 0))
+  for i = 1, disturb == nothing and 0 or SOME do
+    once(row, disturb, 0, math.floor(most * i / (SOME + 1)))
+  end
+  return most
+end
+
 local function pass(row, disturb)
   local most = 0
-  for _, filler in ipairs(fillers) do
-    local n, past = 0, disturb == nothing
-    while not past do
-      n = n + 1
-      past = once(row, disturb, filler, n)
-    end
-    most = math.max(most, select(2, once(row, disturb, filler)))
+  if row.long then
+    most = play_some(row, disturb)
+  else
+    for _, filler in ipairs(fillers) do most = math.max(most, play_all(row, disturb, filler)) end
   end
   if most <= 0 and not row.quiet then error("no finalizer ran", 0) end
   return most
