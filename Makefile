@@ -41,7 +41,10 @@ BUILD ?= build
 JIT := $(filter jit,$(LUA_VERSION))
 LUA_ABI := $(if $(JIT),5.1,$(LUA_VERSION))
 LUA_VERSIONS := 5.1 5.2 5.3 5.4 jit
-LINT_VERSIONS := 5.1 5.4 jit
+
+# Defined, these choose the branches for libraries and systems that are not here.
+OLD_FLAGS := -DKSMS_CURL_VERSION=0x074400 -DKSMS_HAVE_EVP_MAC=0 -DKSMS_HAVE_SOCK_CLOEXEC=0 \
+  -DKSMS_CLOCK=CLOCK_MONOTONIC
 
 WARNINGS := -pedantic -Wall -Wextra -Wshadow -Wpointer-arith -Wstrict-prototypes \
   -Wmissing-prototypes -Wwrite-strings -Wvla -Wformat=2 -Wundef
@@ -67,7 +70,7 @@ SANDBOX_FILES = $(shell cd sandbox && find . -type f)
 
 .DEFAULT_GOAL := all
 .DELETE_ON_ERROR:
-.PHONY: all build-all test specs lint lint-lua lint-gcc lint-clang lint-cppcheck demo bench \
+.PHONY: all build-all test specs specs-old lint lint-lua lint-gcc lint-clang lint-cppcheck demo bench \
   docs install uninstall clean setup help FORCE
 
 all: $(MODULES)
@@ -82,6 +85,8 @@ help:
 	@echo 'make lint                                luacheck, gcc, clang, cppcheck'
 	@echo 'make faults                              the whole fault suite, and 20,000 random sequences'
 	@echo 'make sanitize                            memory checks: ASan, UBSan, valgrind'
+	@echo 'make memory                              memory that fails or is collected, at every place'
+	@echo 'make fuzz [SECONDS=n]                    libFuzzer on the reader of replies'
 	@echo 'make bench                               measurements'
 	@echo 'make bench-nginx                         what a message costs inside nginx'
 	@echo 'make docs                                API pages into $(BUILD)/docs'
@@ -128,8 +133,13 @@ test:
 	@MAKE='$(MAKE)' sh tools/test.sh
 
 SPEC ?= spec
-specs: all
+specs: all $(if $(filter-out %_spec.lua,$(SPEC))$(filter %memory_spec.lua,$(SPEC)),memory-host)
 	KSMS_BUILD=$(BUILD) $(LUA) "$$(command -v busted)" $(BUSTED_FLAGS) $(SPEC)
+
+# Some specs where libraries and system are taken for older ones than they are.
+specs-old:
+	@$(MAKE) --no-print-directory BUILD=$(BUILD)/old CPPFLAGS='$(CPPFLAGS) $(OLD_FLAGS)' \
+	  SPEC='spec/jwt_spec.lua spec/client_spec.lua spec/stream_spec.lua' specs
 
 lint: lint-lua lint-gcc lint-clang lint-cppcheck
 
@@ -138,16 +148,18 @@ lint-lua:
 
 # -O2, because some warnings come from the optimiser only.
 lint-gcc lint-clang: lint-%:
-	@for v in $(LINT_VERSIONS); do \
+	@for v in $(LUA_VERSIONS); do \
 	  $(MAKE) --no-print-directory -s LUA_VERSION=$$v LINT_CC=$* lint-c || exit 1; \
 	done
+	@$(MAKE) --no-print-directory -s LUA_VERSION=5.4 LINT_CC=$* CPPFLAGS='$(OLD_FLAGS)' lint-c
+	@$(MAKE) --no-print-directory -s LUA_VERSION=5.4 LINT_CC=$* STD='-std=c11 -fPIC' lint-c
 
 .PHONY: lint-c
 lint-c: CC = $(LINT_CC)
 lint-c: WERROR = 1
 lint-c:
-	@echo "$(CC), Lua $(LUA_VERSION): $(words $(SOURCES)) files"
-	@for f in $(SOURCES); do $(COMPILE) -O2 -c -o /dev/null $$f || exit 1; done
+	@echo "$(CC), Lua $(LUA_VERSION): $(words $(SOURCES)) files $(CPPFLAGS)"
+	@for f in $(SOURCES) spec/support/lua_host.c; do $(COMPILE) -O2 -c -o /dev/null $$f || exit 1; done
 
 # cppcheck reads no header of the system: what the sources ask of those is answered here.
 lint-cppcheck:
@@ -169,6 +181,42 @@ bench: all $(BENCH_PROGRAMS)
 
 docs:
 	ldoc --dir $(BUILD)/docs --config config.ld .
+
+# --- Memory --------------------------------------------------------------------
+
+.PHONY: memory memory-host fuzz
+
+# An interpreter whose allocators fail when a spec says so, and modules that allocate through
+# it; see spec/support/lua_host.c. All of it is built with the sanitizers.
+HOST_OUT := $(BUILD)/memory/$(LUA_VERSION)
+SANITIZE := -fsanitize=address,undefined
+WRAP := -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc,--wrap=strdup,--wrap=free
+
+memory-host: $(HOST_OUT)/lua_host
+	@$(MAKE) --no-print-directory -s BUILD=$(BUILD)/memory LDFLAGS='$(SANITIZE) -Wl,-z,nodelete $(WRAP)' \
+	  CFLAGS='-O1 -g $(SANITIZE) -fno-sanitize-recover=undefined -fno-omit-frame-pointer' all
+
+$(HOST_OUT)/lua_host: spec/support/lua_host.c
+	@mkdir -p $(@D)
+	$(CC) -std=c99 $(WARNINGS) $(STRICT) -O1 -g $(SANITIZE) -rdynamic $(CURL_CFLAGS) $(CRYPTO_CFLAGS) \
+	  $(addprefix -isystem ,$(LUA_INCLUDE_DIR)) -o $@ $< \
+	  $(shell $(PKG_CONFIG) --libs $(LUA_PC)) $(CURL_LIBS) $(CRYPTO_LIBS)
+
+# The memory passes, on one Lua; every n of the failing allocators.
+memory: all memory-host
+	@MEMORY=long $(MAKE) --no-print-directory specs SPEC=spec/memory_spec.lua
+
+# The reader of replies under libFuzzer, from the kept corpus on; what is new in it stays in
+# $(BUILD)/fuzz/corpus.
+FUZZ_CC ?= clang
+FUZZ_FLAGS ?= -print_final_stats=1
+SECONDS ?= 60
+fuzz:
+	@mkdir -p $(BUILD)/fuzz/corpus
+	$(FUZZ_CC) -std=c99 -g -O1 -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined \
+	  -DKSMS_HEAD_MAX=2048u -Isrc -o $(BUILD)/fuzz/reader_fuzz spec/fuzz/reader_fuzz.c src/head.c src/buffer.c
+	$(BUILD)/fuzz/reader_fuzz $(FUZZ_FLAGS) -dict=spec/fuzz/reader.dict -max_len=4096 \
+	  -max_total_time=$(SECONDS) -artifact_prefix=$(BUILD)/fuzz/ $(BUILD)/fuzz/corpus spec/fuzz/corpus
 
 # --- Install -------------------------------------------------------------------
 

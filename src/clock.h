@@ -7,11 +7,14 @@
 #include <time.h>
 
 /* Where the system has one that goes on while the machine is suspended, it is used: a message
-   must not leave hours after its deadline because a laptop was closed meanwhile. */
+   must not leave hours after its deadline because a laptop was closed meanwhile. May be given on
+   the command line. */
+#ifndef KSMS_CLOCK
 #ifdef CLOCK_BOOTTIME
 #define KSMS_CLOCK CLOCK_BOOTTIME
 #else
 #define KSMS_CLOCK CLOCK_MONOTONIC
+#endif
 #endif
 
 /* Seconds since some fixed moment; never set back. */

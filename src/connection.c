@@ -9,6 +9,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -23,10 +24,20 @@
 /* Descriptors below this are those of standard input, output and error. */
 #define FIRST_DESCRIPTOR 3
 
-/* A socket that no program started from here inherits. macOS has no flag for it. */
+/* macOS has no flag for sockets that no other program inherits. May be given on the command line,
+   to compile what is done there. */
+#ifndef KSMS_HAVE_SOCK_CLOEXEC
+#ifdef SOCK_CLOEXEC
+#define KSMS_HAVE_SOCK_CLOEXEC 1
+#else
+#define KSMS_HAVE_SOCK_CLOEXEC 0
+#endif
+#endif
+
+/* A socket that no program started from here inherits. */
 static int new_socket(const struct curl_sockaddr *a)
 {
-#ifdef SOCK_CLOEXEC
+#if KSMS_HAVE_SOCK_CLOEXEC
     return socket(a->family, a->socktype | SOCK_CLOEXEC, a->protocol);
 #else
     int fd = socket(a->family, a->socktype, a->protocol);
@@ -144,11 +155,22 @@ static CURLcode set_options(ksms_connection *c, long connect_timeout)
     return rc;
 }
 
+/* Makes room for a connection more, and for what a step needs of each: once a request has begun
+   no memory is asked for. 0 where there is none. */
+static int make_room(ksms_engine *e)
+{
+    int need = e->count + 1;
+    return ksms_grow((void **)&e->connections, &e->room, need, sizeof *e->connections)
+           && ksms_grow((void **)&e->polled, &e->polled_room, need, sizeof *e->polled)
+           && ksms_grow((void **)&e->waited, &e->waited_room, need, sizeof *e->waited)
+           && ksms_grow((void **)&e->ready, &e->ready_room, need, sizeof *e->ready);
+}
+
 /* A connection in the engine's array, with nothing in it yet; NULL where there is no memory. */
 static ksms_connection *new_connection(ksms_engine *e)
 {
     ksms_connection *c;
-    if (!ksms_grow((void **)&e->connections, &e->room, e->count + 1, sizeof *e->connections))
+    if (!make_room(e))
         return NULL;
     c = (ksms_connection *)calloc(1, sizeof *c);
     if (c == NULL)

@@ -138,6 +138,7 @@ static int l_engine(lua_State *L)
     ksms_engine *e;
     const char *url, *head;
     size_t head_len;
+    CURLUcode rc;
     luaL_checktype(L, 1, LUA_TTABLE);
     lua_settop(L, 1);
     e = (ksms_engine *)ksms_newuserdata(L, sizeof *e);
@@ -147,7 +148,10 @@ static int l_engine(lua_State *L)
     url = luaL_checkstring(L, -1);
     if ((e->url = curl_url()) == NULL)
         return ksms_no_memory(L);
-    if (curl_url_set(e->url, CURLUPART_URL, url, 0) != CURLUE_OK)
+    rc = curl_url_set(e->url, CURLUPART_URL, url, 0);
+    if (rc == CURLUE_OUT_OF_MEMORY)
+        return ksms_no_memory(L);
+    if (rc != CURLUE_OK)
         return luaL_error(L, "option 'url' is not a URL");
     lua_getfield(L, 1, "head");
     head = luaL_checklstring(L, -1, &head_len);

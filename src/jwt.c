@@ -365,10 +365,10 @@ static int l_signer(lua_State *L)
     return 1;
 }
 
-#if defined(__GNUC__)
-#define KSMS_THREAD     __thread
-#else
+#if __STDC_VERSION__ >= 201112L
 #define KSMS_THREAD     _Thread_local
+#else
+#define KSMS_THREAD     __thread
 #endif
 
 /* Identifiers are drawn by the sheet: one call of the generator serves many. */

@@ -77,16 +77,44 @@ static const char *failure_text(const ksms_request *r)
     return r->error[0] != '\0' ? r->error : curl_easy_strerror(r->code);
 }
 
+/* Raises where a request has no reply, or none any more. */
+static void check_finished(lua_State *L, const ksms_request *r)
+{
+    if (r->state != KSMS_FINISHED)
+        luaL_error(L, "this request has no reply");
+}
+
+/* Before 5.3 Lua collects before it copies what is pushed, and a finalizer may take this reply
+   or start the request anew: the copy is made in memory that nobody else has. */
+static void push_bytes(lua_State *L, const ksms_request *r)
+{
+    const ksms_buffer *body = &r->reader.body;
+#if LUA_VERSION_NUM >= 503
+    lua_pushlstring(L, body->n > 0 ? body->bytes : "", body->n);
+#else
+    size_t n = body->n;
+    char *copy = (char *)ksms_newuserdata(L, n + 1);
+    check_finished(L, r);
+    if (n > body->n)
+        n = body->n;
+    if (n > 0)
+        memcpy(copy, body->bytes, n);
+    lua_pushlstring(L, copy, n);
+    lua_remove(L, -2);
+#endif
+}
+
 /* Pushes the body; the string at 'likely' itself, where it is the same: one platform says the
    same thing over and over, and a string costs. */
-static void push_body(lua_State *L, const ksms_buffer *body, int likely)
+static void push_body(lua_State *L, const ksms_request *r, int likely)
 {
+    const ksms_buffer *body = &r->reader.body;
     size_t n = 0;
     const char *s = lua_type(L, likely) == LUA_TSTRING ? lua_tolstring(L, likely, &n) : NULL;
     if (s != NULL && n == body->n && n > 0 && memcmp(s, body->bytes, n) == 0)
         lua_pushvalue(L, likely);
     else
-        lua_pushlstring(L, body->n > 0 ? body->bytes : "", body->n);
+        push_bytes(L, r);
 }
 
 /***
@@ -110,13 +138,12 @@ static int request_reply(lua_State *L)
 {
     ksms_request *r = check_request(L);
     lua_settop(L, 2);
-    if (r->state != KSMS_FINISHED)
-        return luaL_error(L, "this request has no reply");
-    /* Nobody else can use the request meanwhile, whatever runs while strings are made; and where
-       there is no memory for them, the reply can be asked for again. */
+    check_finished(L, r);
+    /* Finalizers may run while strings are made, and where there is no memory for them, the
+       reply can be asked for again: until all are there the request stays as it is. */
     if (r->failure == NULL) {
         lua_pushinteger(L, r->reader.head.status);
-        push_body(L, &r->reader.body, 2);
+        push_body(L, r, 2);
         push_field(L, r->reader.head.retry_after);
         push_field(L, r->reader.head.date);
         lua_pushboolean(L, r->reused);
@@ -130,9 +157,12 @@ static int request_reply(lua_State *L)
         lua_pushinteger(L, (lua_Integer)r->code);
         lua_pushboolean(L, r->reused);
     }
-    r->state = KSMS_UNUSED;
-    if (r->reader.body.size > BODY_KEEP)
-        ksms_reader_release(&r->reader);
+    /* Not where a finalizer has started it anew. */
+    if (r->state == KSMS_FINISHED) {
+        r->state = KSMS_UNUSED;
+        if (r->reader.body.size > BODY_KEEP)
+            ksms_reader_release(&r->reader);
+    }
     return lua_gettop(L) - 2;
 }
 

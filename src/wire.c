@@ -173,14 +173,10 @@ void ksms_connected(ksms_connection *c)
 }
 
 /* Lists the connections to wait for; returns their number, and the first deadline of all in
-   '*first'. Where memory is short, they wait for the next step. */
+   '*first'. */
 static int list_busy(ksms_engine *e, double *first)
 {
     int i, n = 0;
-    if (!ksms_grow((void **)&e->polled, &e->polled_room, e->count, sizeof *e->polled)
-        || !ksms_grow((void **)&e->waited, &e->waited_room, e->count, sizeof *e->waited)
-        || !ksms_grow((void **)&e->ready, &e->ready_room, e->count, sizeof *e->ready))
-        return 0;
     for (i = 0; i < e->count; i++) {
         ksms_connection *c = e->connections[i];
         if (c->request == NULL)

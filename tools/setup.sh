@@ -10,8 +10,10 @@ demo="gcc libc6-dev pkgconf|pkg-config liblua5.4-dev
   libcurl4-openssl-dev|libcurl4-gnutls-dev libssl-dev
   lua5.4 lua-cjson lua-argparse lua-luaossl
   curl openssl nginx libnginx-mod-http-lua"
-test="$demo libluajit2-5.1-dev luajit2 lua5.1 liblua5.1-0-dev
-  lua-busted lua-check lua-posix luarocks libfaketime procps binutils clang cppcheck valgrind locales
+test="$demo libluajit2-5.1-dev luajit2
+  lua5.1 liblua5.1-0-dev lua5.2 liblua5.2-dev lua5.3 liblua5.3-dev
+  lua-busted lua-check lua-posix luarocks libfaketime procps binutils clang libclang-rt-dev
+  cppcheck valgrind locales
   python3 python3-jwt python3-cryptography"
 
 case ${1-} in

@@ -1,9 +1,6 @@
 /*
-** reader_fuzz.c - libFuzzer target over head.c and reader.c.
-**
-**   clang -g -O1 -fsanitize=fuzzer,address,undefined -DKSMS_HEAD_MAX=2048u -Isrc \
-**       -o reader_fuzz spec/fuzz/reader_fuzz.c src/head.c
-**   ./reader_fuzz -dict=spec/fuzz/reader.dict -max_len=4096 CORPUS
+** reader_fuzz.c - libFuzzer target over head.c and reader.c; see `make fuzz`. What it found that
+** is worth keeping stands in corpus/, from which each run begins.
 **
 ** The small bound is there for short inputs to reach it. The first byte says how the
 ** rest is cut. Beside memory errors the target finds outcomes that depend on the cuts,
