@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -34,14 +35,15 @@ static int push_error(lua_State *L, int number)
 
 /***
 Opens the null device in place of each of the descriptors 0, 1 and 2 that is closed, so that no
-socket and no file gets a number that standard input, output or errors are written to. It is to
-be called before anything else is opened.
+socket and no file gets a number that standard input, output or errors are written to; makes them
+wait, where they were left not to (O_NONBLOCK); and lets writes beyond a limit of size fail, where
+they would end the program. It is to be called before anything else is opened.
 @function secure_descriptors
 @treturn[1] boolean whether standard input was closed
 @treturn[1] boolean whether standard output was closed, or is open for reading alone
 @treturn[1] boolean whether standard errors were closed, or are open for reading alone
 @treturn[2] nil
-@treturn[2] string why the null device cannot be opened
+@treturn[2] string the system's text, where that cannot be done
 */
 static int l_secure_descriptors(lua_State *L)
 {
@@ -52,7 +54,13 @@ static int l_secure_descriptors(lua_State *L)
         /* The lowest number that is free is given, and those below are taken. */
         if (flags < 0 && open("/dev/null", O_RDWR) != fd)
             return push_error(L, errno);
+        /* Whoever had it before may have left it so, and reads and writes of C know no waiting. */
+        if (flags >= 0 && (flags & O_NONBLOCK) != 0
+            && fcntl(fd, F_SETFL, flags & ~O_NONBLOCK) < 0)
+            return push_error(L, errno);
     }
+    /* Then a write beyond the limit of a file's size fails, and is told. */
+    (void)signal(SIGXFSZ, SIG_IGN);
     for (fd = 0; fd <= 2; fd++)
         lua_pushboolean(L, closed[fd]);
     return 3;
