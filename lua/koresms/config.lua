@@ -73,7 +73,7 @@ end
 
 local function token(value)
   if type(value) == "string" and value:find("[^!-~]") then
-    return "has a blank, line end or other byte that no token has"
+    return "has a blank, line end or other byte that a token cannot have"
   end
 end
 
