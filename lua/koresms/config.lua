@@ -95,7 +95,7 @@ end
 -- A file that OpenSSL is to read. Where it is encrypted, OpenSSL would ask for the passphrase,
 -- on the terminal or on standard input, and wait.
 local function pem(value)
-  local fault = file(value)
+  local fault = visible(value)
   if fault then return fault end
   local text, why = sources.read(value)
   if not text then return "cannot be read: " .. why end
@@ -275,6 +275,10 @@ local function whole_fault(settings, levels, empty)
   if fault then return fault end
   settings.credential = chosen
   local texts = all_missing(settings, empty)
+  if texts[1] and rawget(_G, "ngx") then
+    texts[#texts + 1] = "nginx keeps no variable of its environment, unless the directive `env` "
+      .. "names it (env KORESMS_HOST;)"
+  end
   if texts[1] then return table.concat(texts, "; "), texts end
   if settings.client_key and not settings.client_cert then
     return "client_key is given without client_cert; give both, or neither"
