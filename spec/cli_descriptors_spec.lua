@@ -236,7 +236,8 @@ describe("koresms.core", function()
       for fd = 0, 2 do
         closing = closing .. (set[fd] and CLOSING[fd] or (" %d%s/dev/null"):format(fd, fd == 0 and "<" or ">"))
       end
-      run.output(("LUA_CPATH=%s %s %s %s%s"):format(run.quote(paths.cpath), command.interpreter, script, out, closing))
+      run.output(("%s LUA_CPATH=%s %s %s %s%s"):format(run.preload(), run.quote(paths.cpath),
+        command.interpreter, script, out, closing))
       assert.equal(table.concat({ tostring(set[0] or false), tostring(set[1] or false), tostring(set[2] or false),
         "false false false" }, " "), command.read(out))
     end
@@ -258,7 +259,8 @@ describe("koresms.core", function()
     assert.same({ nil, "No such file or directory", false }, { none, text, exists })
     assert.equal("No such file or directory", (select(2, core.file_mode("/none"))))
     -- What does not fit is told at the end at the latest.
-    local full = run.output(("ulimit -f 1; trap '' XFSZ; LUA_CPATH=%s %s -e %s"):format(run.quote(paths.cpath),
+    local full = run.output(("ulimit -f 1; trap '' XFSZ; %s LUA_CPATH=%s %s -e %s"):format(run.preload(),
+      run.quote(paths.cpath),
       command.interpreter, run.quote(([[
         local file = assert(require("koresms.core").create_file(%q))
         local text, ok = ("x"):rep(4096), true
@@ -269,8 +271,8 @@ describe("koresms.core", function()
   end)
 
   it("names variables without their values", function()
-    local out = run.output(("env -i KORESMS_A=1 KORESMS_B= OTHER=3 LUA_CPATH=%s PATH=\"$PATH\" %s -e %s"):format(
-      run.quote(paths.cpath), command.interpreter,
+    local out = run.output(("env -i KORESMS_A=1 KORESMS_B= OTHER=3 %s LUA_CPATH=%s PATH=\"$PATH\" %s -e %s"):format(
+      run.preload(), run.quote(paths.cpath), command.interpreter,
       run.quote("print(table.concat(require('koresms.core').variable_names('KORESMS_'), ' '))")))
     assert.equal("KORESMS_A KORESMS_B\n", out)
   end)
