@@ -83,6 +83,7 @@ describe("mask", function()
       "2026/11/24 12:40:53.123", "request 12345678901234567890", "limits 60 and 1800, status 412",
       "10.0.0.127:8443", "192.168.100.200", "192.168.100.200:65535", "trace 4bf92f35-77b3-4da6",
       "[24/Nov/2026:12:40:53 +0000]", "2001:4860:4860::8888", "[2001:4860:4860:0:0:0:0:8844]:443",
+      "error:14094410:SSL routines:ssl3_read_bytes", "TLS connect error: error:00000000:lib(0)::reason(0)",
       "after 1234 ms, 2 of 500000 rows", "port 1, +5, + 12:30" }) do
       assert.equal(text, mask.text(text))
     end

@@ -161,6 +161,11 @@ local function hide_run(before, run)
   return before .. run:gsub("%d+", hide_piece)
 end
 
+-- OpenSSL's number of a fault, which may have eight decimal digits.
+local function is_fault(text, at)
+  return text:sub(at - 6, at - 1) == "error:" and text:find("^%d%d%d%d%d%d%d%d:", at) ~= nil
+end
+
 local function hide_numbers(text)
   local parts, from = {}, 1
   while true do
@@ -169,7 +174,9 @@ local function hide_numbers(text)
     local plus = text:byte(at) == 43
     local first = plus and text:match("^%+[ ()./-]*()%d", at) or not plus and at
     parts[#parts + 1] = text:sub(from, at - 1)
-    if first then
+    if first and is_fault(text, first) then
+      parts[#parts + 1], from = text:sub(at, at + 7), at + 8
+    elseif first then
       local last = run_end(text, first, plus)
       parts[#parts + 1] = hide_run(text:sub(at, first - 1), text:sub(first, last))
       from = last + 1
