@@ -324,6 +324,7 @@ describe("config", function()
       { { KORESMS_TIMEOUT = "10,5" }, "KORESMS_TIMEOUT: expected a number such as 10" },
       { { KORESMS_TIMEOUT = '"10"' }, "KORESMS_TIMEOUT: expected a number such as 10" },
       { { KORESMS_PER_MINUTE = "0" }, "KORESMS_PER_MINUTE: expected a whole number from 1 to 1000000, got 0" },
+      { { KORESMS_CONFIG = "/none\27[2J\194\155\226\128\174x.json" }, "/none [2J  x.json: No such file" },
       { { KORESMS_CONFIG = "~/settings.json" }, "write the whole path" },
       { { KORESMS_PER_MINUTE = "many" }, "KORESMS_PER_MINUTE: expected a number, or false" },
       { { KORESMS_HOST = "h/p" }, "KORESMS_HOST: has a path" },

@@ -33,6 +33,12 @@ static int push_error(lua_State *L, int number)
     return 2;
 }
 
+/* A handler. */
+static void do_nothing(int number)
+{
+    (void)number;
+}
+
 /***
 Opens the null device in place of each of the descriptors 0, 1 and 2 that is closed, so that no
 socket and no file gets a number that standard input, output or errors are written to; makes them
@@ -47,6 +53,7 @@ they would end the program. It is to be called before anything else is opened.
 */
 static int l_secure_descriptors(lua_State *L)
 {
+    struct sigaction too_large;
     int fd, closed[3];
     for (fd = 0; fd <= 2; fd++) {
         int flags = fcntl(fd, F_GETFL);
@@ -59,8 +66,13 @@ static int l_secure_descriptors(lua_State *L)
             && fcntl(fd, F_SETFL, flags & ~O_NONBLOCK) < 0)
             return push_error(L, errno);
     }
-    /* Then a write beyond the limit of a file's size fails, and is told. */
-    (void)signal(SIGXFSZ, SIG_IGN);
+    /* Then a write beyond the limit of a file's size fails, and is told. What is ignored would be
+       so in other programs, too, that are started from here. */
+    memset(&too_large, 0, sizeof too_large);
+    (void)sigemptyset(&too_large.sa_mask);
+    too_large.sa_handler = do_nothing;
+    too_large.sa_flags = SA_RESTART;
+    (void)sigaction(SIGXFSZ, &too_large, NULL);
     for (fd = 0; fd <= 2; fd++)
         lua_pushboolean(L, closed[fd]);
     return 3;
