@@ -18,7 +18,7 @@
 /* POSIX wants it declared by whoever uses it. */
 extern char **environ;
 
-#define NEWFILE     "koresms.newfile"
+#define NEWFILE "koresms.newfile"
 
 /* A file that `create_file` made; NULL once it is closed. */
 typedef struct newfile {
@@ -62,8 +62,7 @@ static int l_secure_descriptors(lua_State *L)
         if (flags < 0 && open("/dev/null", O_RDWR) != fd)
             return push_error(L, errno);
         /* Whoever had it before may have left it so, and reads and writes of C know no waiting. */
-        if (flags >= 0 && (flags & O_NONBLOCK) != 0
-            && fcntl(fd, F_SETFL, flags & ~O_NONBLOCK) < 0)
+        if (flags >= 0 && (flags & O_NONBLOCK) != 0 && fcntl(fd, F_SETFL, flags & ~O_NONBLOCK) < 0)
             return push_error(L, errno);
     }
     /* Then a write beyond the limit of a file's size fails, and is told. What is ignored would be
@@ -192,14 +191,14 @@ void ksms_open_system(lua_State *L)
     static const luaL_Reg methods[] = {
         {"write", newfile_write},
         {"close", newfile_close},
-        {NULL, NULL}
+        {NULL, NULL},
     };
     static const luaL_Reg functions[] = {
         {"secure_descriptors", l_secure_descriptors},
         {"variable_names", l_variable_names},
         {"file_mode", l_file_mode},
         {"create_file", l_create_file},
-        {NULL, NULL}
+        {NULL, NULL},
     };
     ksms_newclass(L, NEWFILE, methods, newfile_gc);
     ksms_setfuncs(L, functions);
