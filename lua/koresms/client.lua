@@ -204,7 +204,7 @@ local metatable = {
   __close = function(self) self:close() end, -- it is given an error, too
   __tostring = function(self)
     local settings = M.session(self).settings
-    return ("koresms.client (%s, bot %s)"):format(settings.host, settings.bot_id)
+    return mask.printable(("koresms.client (%s, bot %s)"):format(settings.host, settings.bot_id))
   end,
 }
 
