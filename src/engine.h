@@ -89,7 +89,7 @@ struct ksms_engine {
     CURLM *multi;   /* made at the first use in each process */
     unsigned forks; /* of the process that made it */
     CURLU *url;     /* parsed once */
-    char *proxy; /* scheme, host and port; NULL where there is none */
+    char *proxy;    /* scheme, host and port; NULL where there is none */
     char *proxy_user, *proxy_password;
     long proxy_port;
     int passed_by; /* libcurl wanted to connect to something else than the proxy */
