@@ -139,6 +139,61 @@ describe("koresms with closed descriptors:", function()
     assert.equal(0, many:count())
   end)
 
+  -- Runs the command with Python's help: `setup` makes `given` (what Popen is told), `work` does
+  -- what is to be done meanwhile. Both have `read` and `write` of a pipe that does not block.
+  local function with_nonblocking(line, setup, work)
+    return run.output("python3 -c " .. run.quote(([[
+import fcntl, os, subprocess, time
+read, write = os.pipe()
+for end in (read, write):
+    fcntl.fcntl(end, fcntl.F_SETFL, fcntl.fcntl(end, fcntl.F_GETFL) | os.O_NONBLOCK)
+fcntl.fcntl(write, fcntl.F_SETPIPE_SZ, 4096)
+%s
+p = subprocess.Popen(["sh", "-c", """exec %s"""], stderr=open("%s", "wb"), **given)
+%s
+print(p.wait())]]):format(setup, line, many.err, work)))
+  end
+
+  it("an input that does not block is waited for", function()
+    local text = with_nonblocking(many:line({ "-" }) .. " >" .. many.out, "given = {'stdin': read}", [[
+os.close(read)
+for i in range(100):
+    os.write(write, (("+91%010d" % i) if i else "to").encode() + b"\n")
+    time.sleep(0.002)
+os.close(write)]])
+    assert.equal("0\n", text, command.read(many.err))
+    assert.equal(99, many:count())
+  end)
+
+  it("an output that does not block is waited for", function()
+    command.write(many.input, rows(200))
+    local text = with_nonblocking(many:line({ many.input, "--json" }), "given = {'stdout': write}", [[
+os.close(write)
+data = b""
+fcntl.fcntl(read, fcntl.F_SETFL, 0)
+while True:
+    time.sleep(0.005)
+    piece = os.read(read, 2000)
+    if not piece:
+        break
+    data += piece
+print(data.count(b"\n"))]])
+    assert.equal("200\n0\n", text, command.read(many.err))
+    assert.equal(200, many:count())
+  end)
+
+  it("a limit of the size of files is told, and ends nothing in the middle", function()
+    command.write(many.input, rows(4000))
+    local _, out = shell.run(("ulimit -f 0; { cat %s | %s; echo $?; } 2>&1"):format(many.input, many:line({ "-" })))
+    assert.matches("it cannot be kept in a temporary file: File too large\n2$", out)
+    local dead = { KORESMS_HOST = "http://127.0.0.1:1", KORESMS_RETRIES = "0" }
+    _, out = shell.run(("ulimit -f 1; { %s | tail -n 1; } 2>&1"):format(
+      many:line({ many.input, "--rest", many.rest }, dead)))
+    assert.matches("rest cannot be written: File too large; rows are missing in it", out, 1, true)
+    assert.matches("4000 rows in .*: accepted 0  rejected 0  not sent 4000  unknown 0", out)
+    assert.equal(0, many:count())
+  end)
+
   it("a file for rows must be new, and its owner's alone", function()
     command.write(many.input, rows(2))
     local dead = { KORESMS_HOST = "http://127.0.0.1:1", KORESMS_RETRIES = "0" }
@@ -181,7 +236,8 @@ describe("koresms.core", function()
       for fd = 0, 2 do
         closing = closing .. (set[fd] and CLOSING[fd] or (" %d%s/dev/null"):format(fd, fd == 0 and "<" or ">"))
       end
-      run.output(("LUA_CPATH=%s %s %s %s%s"):format(run.quote(paths.cpath), command.interpreter, script, out, closing))
+      run.output(("%s LUA_CPATH=%s %s %s %s%s"):format(run.preload(), run.quote(paths.cpath),
+        command.interpreter, script, out, closing))
       assert.equal(table.concat({ tostring(set[0] or false), tostring(set[1] or false), tostring(set[2] or false),
         "false false false" }, " "), command.read(out))
     end
@@ -203,7 +259,8 @@ describe("koresms.core", function()
     assert.same({ nil, "No such file or directory", false }, { none, text, exists })
     assert.equal("No such file or directory", (select(2, core.file_mode("/none"))))
     -- What does not fit is told at the end at the latest.
-    local full = run.output(("ulimit -f 1; trap '' XFSZ; LUA_CPATH=%s %s -e %s"):format(run.quote(paths.cpath),
+    local full = run.output(("ulimit -f 1; trap '' XFSZ; %s LUA_CPATH=%s %s -e %s"):format(run.preload(),
+      run.quote(paths.cpath),
       command.interpreter, run.quote(([[
         local file = assert(require("koresms.core").create_file(%q))
         local text, ok = ("x"):rep(4096), true
@@ -214,8 +271,8 @@ describe("koresms.core", function()
   end)
 
   it("names variables without their values", function()
-    local out = run.output(("env -i KORESMS_A=1 KORESMS_B= OTHER=3 LUA_CPATH=%s PATH=\"$PATH\" %s -e %s"):format(
-      run.quote(paths.cpath), command.interpreter,
+    local out = run.output(("env -i KORESMS_A=1 KORESMS_B= OTHER=3 %s LUA_CPATH=%s PATH=\"$PATH\" %s -e %s"):format(
+      run.preload(), run.quote(paths.cpath), command.interpreter,
       run.quote("print(table.concat(require('koresms.core').variable_names('KORESMS_'), ' '))")))
     assert.equal("KORESMS_A KORESMS_B\n", out)
   end)

@@ -223,8 +223,14 @@ describe("config", function()
   it("names all that is missing at once", function()
     refused({}, "host is required", "bot_id is required", "client_id is required",
       "client_secret is required", "KORESMS_CLIENT_SECRET")
-    local _, _, _, texts = config.load({ bot_id = "st-1" })
+    local _, text, _, texts = config.load({ bot_id = "st-1" })
     assert.equal(3, #texts)
+    -- Inside nginx there is one more thing to do.
+    assert.is_nil(text:find("nginx", 1, true))
+    finally(function() rawset(_G, "ngx", nil) end)
+    rawset(_G, "ngx", {})
+    _, text = config.load({ bot_id = "st-1" })
+    assert.truthy(text:find("; nginx keeps no variable of its environment, unless the directive `env`", 1, true))
   end)
 
   it("finds what is probably not what it was meant to be, and shows nothing of it", function()
@@ -235,7 +241,7 @@ describe("config", function()
       ["'" .. good .. "'"] = "quote at its end", ["KORESMS_CLIENT_SECRET=" .. good] = "name of a variable",
       ["export KORESMS_CLIENT_SECRET=" .. good] = "name of a variable",
       [good:sub(2)] = "another length", [good:sub(2) .. "\195\164"] = "not ASCII",
-      ["changeme"] = "stands for no value", ["undefined"] = "stands for no value",
+      ["***"] = "nothing but asterisks", ["changeme"] = "stands for no value", ["undefined"] = "stands for no value",
       ["$KORESMS_CLIENT_SECRET"] = "not filled in", ["<" .. good .. ">"] = "as in an example",
     }) do
       local s = assert(config.load(base { client_secret = value }))
@@ -318,6 +324,7 @@ describe("config", function()
       { { KORESMS_TIMEOUT = "10,5" }, "KORESMS_TIMEOUT: expected a number such as 10" },
       { { KORESMS_TIMEOUT = '"10"' }, "KORESMS_TIMEOUT: expected a number such as 10" },
       { { KORESMS_PER_MINUTE = "0" }, "KORESMS_PER_MINUTE: expected a whole number from 1 to 1000000, got 0" },
+      { { KORESMS_CONFIG = "/none\27[2J\194\155\226\128\174x.json" }, "/none [2J  x.json: No such file" },
       { { KORESMS_CONFIG = "~/settings.json" }, "write the whole path" },
       { { KORESMS_PER_MINUTE = "many" }, "KORESMS_PER_MINUTE: expected a number, or false" },
       { { KORESMS_HOST = "h/p" }, "KORESMS_HOST: has a path" },

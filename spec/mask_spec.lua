@@ -3,7 +3,7 @@ local mask = require "koresms.mask"
 local utf8 = require "koresms.utf8"
 
 -- Everything that people, programs and documents put between the digits of a number.
-local SEPARATORS = { "", " ", "  ", "-", ".", "/", "(", ")", ") ", " (", "_", ",", ":", "*", "~", "\t", "\n", "\r\n",
+local SEPARATORS = { "", " ", "  ", "-", ".", "/", "(", ")", ") ", " (", "_", ",", "*", "~", "\t", "\n", "\r\n",
   "\0", "\11", "\127", "\194\160", "\194\173", "\226\128\135", "\226\128\137", "\226\128\139",
   "\226\128\142", "\226\128\168", "\226\128\170", "\226\128\175", "\226\129\160", "\227\128\128",
   "\239\187\191", "\239\184\143\226\131\163", "\226\128\144", "\226\128\145", "\226\128\147",
@@ -82,6 +82,8 @@ describe("mask", function()
     for _, text in ipairs({ "at 2026-11-24 12:40:53", "Tue, 24 Nov 2026 12:40:53 GMT", "24/11/2026 12:40",
       "2026/11/24 12:40:53.123", "request 12345678901234567890", "limits 60 and 1800, status 412",
       "10.0.0.127:8443", "192.168.100.200", "192.168.100.200:65535", "trace 4bf92f35-77b3-4da6",
+      "[24/Nov/2026:12:40:53 +0000]", "2001:4860:4860::8888", "[2001:4860:4860:0:0:0:0:8844]:443",
+      "error:14094410:SSL routines:ssl3_read_bytes", "TLS connect error: error:00000000:lib(0)::reason(0)",
       "after 1234 ms, 2 of 500000 rows", "port 1, +5, + 12:30" }) do
       assert.equal(text, mask.text(text))
     end
@@ -105,6 +107,10 @@ describe("mask", function()
       end
     end
     assert(looked > 4000)
+  end)
+
+  it("hides them with colons, where there is a '+'", function()
+    assert.equal("to +9155*****21, no", mask.text("to +91:5573:4091:21, no"))
   end)
 
   it("hides digits of other scripts", function()

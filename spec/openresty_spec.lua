@@ -165,6 +165,15 @@ describe("inside nginx", function()
     assert.equal(1, secure:stats().processed)
   end)
 
+  it("names the directive of a name server that does not answer", function()
+    local silent = bench:dns { mode = "silent" }
+    local server = start { http = ("resolver 127.0.0.1:%d ipv6=off;"):format(silent.port) }
+    local result = server:run((ONE:gsub("retries = 0", "retries = 0, timeout = 0.3")),
+      { origin = "https://kore.test:1" })
+    assert.same({ "not_sent", 0 }, { result.outcome, result.attempts })
+    assert.truthy(result.message:find("the name server of the directive `resolver`", 1, true), result.message)
+  end)
+
   it("takes no answer from a peer whose certificate it refuses, however fast it is", function()
     local server = start { ca = certs["ca.pem"],
       http = ("resolver 127.0.0.1:%d valid=1s ipv6=off;"):format(names.port) }

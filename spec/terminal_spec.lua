@@ -241,4 +241,27 @@ describe("what is printed", function()
       look_at_answer()
     end
   end)
+
+  it("of what a library says that quotes a certificate", function()
+    local directory = bed.certs["ca.pem"]:match("^(.*)/")
+    local name = "h\n\27[2J\194\155 " .. TO:sub(1, 3) .. " " .. TO:sub(4, 7) .. " " .. TO:sub(8)
+    run.write(directory .. "/odd.cnf", "[req]\nprompt = no\ndistinguished_name = dn\nutf8 = yes\n[dn]\nCN = "
+      .. name:gsub("\n", "\\n") .. "\n")
+    run.output(("cd %s && openssl req -new -utf8 -key leaf.key -config odd.cnf -out odd.csr && openssl x509 -req "
+      .. "-in odd.csr -CA ca.pem -CAkey ca.key -set_serial 7 -days 9 -out odd.pem 2>&1"):format(run.quote(directory)))
+    local odd = bed.bench:listen { tls = { cert = "odd" } }
+    local env = environment { KORESMS_HOST = odd.origin, KORESMS_CA_FILE = bed.certs["ca.pem"] }
+    for _, arguments in ipairs({ { "send", "--to", FROM }, { "check" }, { "check", "--json" } }) do
+      local out, err = look(arguments, env)
+      assert.matches("certificate", out .. err, 1, true)
+      without_middles("a certificate", out .. err)
+    end
+    local client = bed:client(odd.origin, { from = FROM })
+    local _, text = client:send { to = TO }
+    client:close()
+    assert.matches("certificate", text, 1, true)
+    judge("text", text)
+    without_middles("a certificate", text)
+    odd:close()
+  end)
 end)

@@ -28,17 +28,22 @@ static const char *tail_fault(const char *s, const char *end)
     case '/': return "has a path; give scheme, host and port alone";
     case '?': return "has a query; give scheme, host and port alone";
     case '#': return "has a fragment; give scheme, host and port alone";
-    case ':': return memchr(s + 1, ':', (size_t)(end - s) - 1) != NULL
+    case ':':
+        return memchr(s + 1, ':', (size_t)(end - s) - 1) != NULL
                    ? "is a bare IPv6 address; write it in brackets: [::1]"
                    : "has a second port";
-    case '"': case '\'': case '`':
-        return "has a quote; write it without any";
-    case ' ': case '\t': case '\r': case '\n': case '\0':
-        return "has a blank, line end or NUL; write it without any";
+    case '"':
+    case '\'':
+    case '`': return "has a quote; write it without any";
+    case ' ':
+    case '\t':
+    case '\r':
+    case '\n':
+    case '\0': return "has a blank, line end or NUL; write it without any";
     default:
-        return (unsigned char)*s >= 0x80
-            ? "has a character that is not ASCII; write such a name in its ASCII form, xn--..."
-            : "has a character that no host name has";
+        if ((unsigned char)*s >= 0x80)
+            return "has a character that is not ASCII; write such a name as xn--...";
+        return "has a character that no host name has";
     }
 }
 
@@ -70,7 +75,7 @@ static const char *read_port(const char **s, const char *end, long *port)
 static int is_literal(int family, const char *s, size_t n)
 {
     char text[KSMS_NAME_MAX + 1];
-    struct in6_addr room;       /* has room for the other family, too */
+    struct in6_addr room; /* has room for the other family, too */
     if (n >= sizeof text)
         return 0;
     memcpy(text, s, n);

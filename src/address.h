@@ -19,10 +19,10 @@ static inline int ksms_is_host(char c)
 }
 
 typedef struct ksms_address {
-    const char *host;       /* without brackets */
+    const char *host; /* without brackets */
     size_t host_len;
     int ipv6;
-    long port;              /* left alone where none is given */
+    long port; /* left alone where none is given */
 } ksms_address;
 
 /* Moves '*s' behind 'prefix' (lower case), in any case of letters; 0 where it is not there. */

@@ -9,7 +9,9 @@
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <netinet/in.h>
 #include <poll.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -58,12 +60,32 @@ static int above_standard(int fd)
     return moved;
 }
 
+/* The port that libcurl wants to connect to. */
+static long port_of(const struct curl_sockaddr *a)
+{
+    struct sockaddr_in v4;
+    struct sockaddr_in6 v6;
+    if (a->family == AF_INET && a->addrlen >= sizeof v4) {
+        memcpy(&v4, (const void *)&a->addr, sizeof v4);
+        return ntohs(v4.sin_port);
+    }
+    if (a->family == AF_INET6 && a->addrlen >= sizeof v6) {
+        memcpy(&v6, (const char *)a + offsetof(struct curl_sockaddr, addr), sizeof v6);
+        return ntohs(v6.sin6_port);
+    }
+    return -1;
+}
+
 static curl_socket_t on_open(void *p, curlsocktype purpose, struct curl_sockaddr *a)
 {
     ksms_engine *e = (ksms_engine *)p;
     struct stat status;
     int fd;
     (void)purpose;
+    if (e->proxy != NULL && port_of(a) != e->proxy_port) {
+        e->passed_by = 1;
+        return CURL_SOCKET_BAD;
+    }
     if (!ksms_grow((void **)&e->sockets, &e->sockets_room, e->sockets_count + 1,
                    sizeof *e->sockets))
         return CURL_SOCKET_BAD;
@@ -134,6 +156,13 @@ static CURLcode set_options(ksms_connection *c, long connect_timeout)
        no_proxy from the environment. */
     set(CURLOPT_PROXY, e->proxy != NULL ? e->proxy : "");
     set(CURLOPT_NOPROXY, "");
+    /* In the address libcurl would quote them in its texts; and where it cannot decode one there,
+       it connects without the proxy. */
+    if (e->proxy_user != NULL) {
+        set(CURLOPT_PROXYUSERNAME, e->proxy_user);
+        set(CURLOPT_PROXYPASSWORD, e->proxy_password);
+    }
+    set(CURLOPT_PROXY_SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2);
     set(CURLOPT_HTTPPROXYTUNNEL, 1L);
     set(CURLOPT_SUPPRESS_CONNECT_HEADERS, 1L);
     set(CURLOPT_SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2);
@@ -142,7 +171,11 @@ static CURLcode set_options(ksms_connection *c, long connect_timeout)
     if (e->ca_file != NULL) {
         set(CURLOPT_CAINFO, e->ca_file);
         set(CURLOPT_CAPATH, NULL);
+        set(CURLOPT_PROXY_CAINFO, e->ca_file);
+        set(CURLOPT_PROXY_CAPATH, NULL);
     }
+    /* Else OpenSSL asks for it, on the terminal or on standard input, and waits. */
+    set(CURLOPT_KEYPASSWD, "");
     if (e->client_cert != NULL)
         set(CURLOPT_SSLCERT, e->client_cert);
     if (e->client_key != NULL)
@@ -255,11 +288,25 @@ static const char *failed_phase(const ksms_engine *e, CURL *easy)
     return connected == 0 ? "connect" : "handshake";
 }
 
+/* Did a connection that works come about past the proxy? A tunnel through one that speaks HTTP
+   has the status of its answer; where SOCKS is spoken the port was looked at. */
+static int is_past_proxy(const ksms_engine *e, CURL *easy)
+{
+    long answer = 0;
+    return e->proxy != NULL && strncmp(e->proxy, "http", 4) == 0
+           && (curl_easy_getinfo(easy, CURLINFO_HTTP_CONNECTCODE, &answer) != CURLE_OK
+               || answer / 100 != 2);
+}
+
 /* libcurl has connected, or could not. */
 static void connect_ended(ksms_connection *c, CURLcode code)
 {
     ksms_request *r = c->request;
     assert(c->state == KSMS_CONNECTING && r != NULL);
+    if (code == CURLE_OK ? is_past_proxy(c->engine, c->easy) : c->engine->passed_by) {
+        ksms_fail_request(r, "proxy", "libcurl did not go through the proxy (setting proxy)");
+        return;
+    }
     if (code == CURLE_OK && curl_easy_getinfo(c->easy, CURLINFO_ACTIVESOCKET, &c->fd) == CURLE_OK
         && c->fd != CURL_SOCKET_BAD) {
         c->engine->connecting--;

@@ -10,12 +10,13 @@
 #include "chars.h"
 #include "koresms.h"
 
-#define BLANK       "a blank of another kind, such as a no-break one; write the digits without any"
-#define INVISIBLE   "an invisible character, as address books and web pages put around numbers; " \
-                    "write '+' and the digits alone"
-#define DASH        "a dash; write the digits without any"
-#define QUOTE       "a quote, as spreadsheets put before numbers; write '+' and the digits alone"
-#define PLUS        "a '+' of another kind; write the ASCII one"
+#define BLANK "a blank of another kind, such as a no-break one; write the digits without any"
+#define INVISIBLE \
+    "an invisible character, as address books and web pages put around numbers; " \
+    "write '+' and the digits alone"
+#define DASH  "a dash; write the digits without any"
+#define QUOTE "a quote, as spreadsheets put before numbers; write '+' and the digits alone"
+#define PLUS  "a '+' of another kind; write the ASCII one"
 
 /* Characters of UTF-8 that come with numbers which were copied from elsewhere: the bytes that
    they begin with, and a range of the last byte. */
@@ -24,14 +25,14 @@ static const struct {
     unsigned char from, to;
     const char *text;
 } characters[] = {
-    {"\xC2", 0xA0, 0xA0, BLANK}, {"\xC2", 0xAD, 0xAD, INVISIBLE},
-    {"\xD8", 0x9C, 0x9C, INVISIBLE},
-    {"\xE2\x80", 0x80, 0x8A, BLANK}, {"\xE2\x80", 0x8B, 0x8F, INVISIBLE},
-    {"\xE2\x80", 0x90, 0x95, DASH}, {"\xE2\x80", 0x98, 0x9F, QUOTE},
-    {"\xE2\x80", 0xA8, 0xAE, INVISIBLE}, {"\xE2\x80", 0xAF, 0xAF, BLANK},
-    {"\xE2\x81", 0x9F, 0x9F, BLANK}, {"\xE2\x81", 0xA0, 0xAF, INVISIBLE},
-    {"\xE2\x88", 0x92, 0x92, DASH}, {"\xE3\x80", 0x80, 0x80, BLANK},
-    {"\xEF\xBB", 0xBF, 0xBF, INVISIBLE}, {"\xEF\xBC", 0x8B, 0x8B, PLUS},
+    {"\xC2", 0xA0, 0xA0, BLANK},         {"\xC2", 0xAD, 0xAD, INVISIBLE},
+    {"\xD8", 0x9C, 0x9C, INVISIBLE},     {"\xE2\x80", 0x80, 0x8A, BLANK},
+    {"\xE2\x80", 0x8B, 0x8F, INVISIBLE}, {"\xE2\x80", 0x90, 0x95, DASH},
+    {"\xE2\x80", 0x98, 0x9F, QUOTE},     {"\xE2\x80", 0xA8, 0xAE, INVISIBLE},
+    {"\xE2\x80", 0xAF, 0xAF, BLANK},     {"\xE2\x81", 0x9F, 0x9F, BLANK},
+    {"\xE2\x81", 0xA0, 0xAF, INVISIBLE}, {"\xE2\x88", 0x92, 0x92, DASH},
+    {"\xE3\x80", 0x80, 0x80, BLANK},     {"\xEF\xBB", 0xBF, 0xBF, INVISIBLE},
+    {"\xEF\xBC", 0x8B, 0x8B, PLUS},
 };
 
 static const char *strange_character(const char *s, size_t n)
@@ -78,7 +79,8 @@ static int is_scientific(const char *s, size_t n)
     size_t i = n > 0 && s[0] == '+';
     while (i < n && (ksms_is_digit(s[i]) || s[i] == '.' || s[i] == ','))
         i++;
-    return i > 0 && i + 2 < n && ksms_lower(s[i]) == 'e' && (s[i + 1] == '+' || ksms_is_digit(s[i + 1]));
+    return i > 0 && i + 2 < n && ksms_lower(s[i]) == 'e'
+           && (s[i + 1] == '+' || ksms_is_digit(s[i + 1]));
 }
 
 /* Does it begin with a prefix such as "tel:", of any name? */

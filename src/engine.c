@@ -62,6 +62,16 @@ static int enter(ksms_engine *e)
     return e->multi != NULL;
 }
 
+/* Frees a secret. A compiler may leave out what is written to memory that is freed next, but not
+   through a volatile pointer. */
+static void wipe(char *secret)
+{
+    volatile char *p = secret;
+    while (p != NULL && *p != '\0')
+        *p++ = '\0';
+    free(secret);
+}
+
 /* Frees all that a process owns; works on a zeroed engine and twice. */
 static void shut(ksms_engine *e)
 {
@@ -85,6 +95,8 @@ static void shut(ksms_engine *e)
     free(e->waited);
     free(e->ready);
     free(e->proxy);
+    wipe(e->proxy_user);
+    wipe(e->proxy_password);
     free(e->ca_file);
     free(e->client_cert);
     free(e->client_key);
@@ -130,7 +142,8 @@ Makes an engine; it connects to one origin. No connection is opened.
 @tparam table options `url` (the origin, as a URL without path), `head` (of every request, from
   koresms.core's `head`), `reply_max` (bytes of a reply's
   body that are taken), `max_idle` (seconds for which a connection is kept; 0: not at all), and
-  where they are wanted `proxy`, `ca_file`, `client_cert`, `client_key`
+  where they are wanted `proxy` (scheme, host and port) with `proxy_port`, `proxy_user` and
+  `proxy_password`, `ca_file`, `client_cert`, `client_key`
 @treturn engine
 */
 static int l_engine(lua_State *L)
@@ -158,6 +171,12 @@ static int l_engine(lua_State *L)
     if (!ksms_buffer_add(&e->head, head, head_len))
         return ksms_no_memory(L);
     copy_option(L, "proxy", &e->proxy);
+    copy_option(L, "proxy_user", &e->proxy_user);
+    copy_option(L, "proxy_password", &e->proxy_password);
+    if (e->proxy != NULL) {
+        lua_getfield(L, 1, "proxy_port");
+        e->proxy_port = (long)luaL_checkinteger(L, -1);
+    }
     copy_option(L, "ca_file", &e->ca_file);
     copy_option(L, "client_cert", &e->client_cert);
     copy_option(L, "client_key", &e->client_key);

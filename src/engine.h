@@ -90,7 +90,11 @@ struct ksms_engine {
     CURLM *multi;   /* made at the first use in each process */
     unsigned forks; /* of the process that made it */
     CURLU *url;     /* parsed once */
-    char *proxy, *ca_file, *client_cert, *client_key;
+    char *proxy;    /* scheme, host and port; NULL where there is none */
+    char *proxy_user, *proxy_password;
+    long proxy_port;
+    int passed_by; /* libcurl wanted to connect to something else than the proxy */
+    char *ca_file, *client_cert, *client_key;
     ksms_buffer head; /* of every request */
     int direct;       /* the sockets carry our bytes as they are */
     size_t reply_max;

@@ -13,15 +13,15 @@
 #include "koresms.h"
 
 /* A password may be a token; nothing that stands in an address is longer. */
-#define PROXY_MAX       4096
+#define PROXY_MAX 4096
 
 /* The protocol of SOCKS 5 has one byte for each length (RFC 1929, 2). */
-#define SOCKS_MAX       255
+#define SOCKS_MAX 255
 
 typedef struct scheme {
     const char *name;
     const char *prefix;
-    long port;                  /* as libcurl has it */
+    long port; /* as libcurl has it */
     int socks;
 } scheme;
 
@@ -30,7 +30,7 @@ static const scheme schemes[] = {
     {"https", "https://", 443, 0},
     {"socks5", "socks5://", 1080, 1},
     {"socks5h", "socks5h://", 1080, 1},
-    {NULL, NULL, 0, 0}
+    {NULL, NULL, 0, 0},
 };
 
 /* A user or a password, decoded. */
@@ -139,8 +139,7 @@ static const char *read_proxy(const char *s, size_t n, proxy *p)
     const char *end = s + n, *at, *fault;
     if (n > PROXY_MAX)
         return "is too long; expected at most 4096 bytes";
-    if ((fault = byte_fault(s, end)) != NULL
-        || (fault = find_scheme(&s, end, &p->scheme)) != NULL
+    if ((fault = byte_fault(s, end)) != NULL || (fault = find_scheme(&s, end, &p->scheme)) != NULL
         || (fault = delimiter_fault(s, end)) != NULL)
         return fault;
     at = memchr(s, '@', (size_t)(end - s));
@@ -177,7 +176,7 @@ static int proxy_gc(lua_State *L)
     return 0;
 }
 
-#define PROXY           "koresms.proxy"
+#define PROXY "koresms.proxy"
 
 /***
 Reads the address of a proxy: `http`, `https`, `socks5` or `socks5h`, perhaps a user and a
@@ -216,7 +215,7 @@ static int l_proxy(lua_State *L)
 void ksms_open_proxy(lua_State *L)
 {
     static const luaL_Reg methods[] = {
-        {NULL, NULL}
+        {NULL, NULL},
     };
     ksms_newclass(L, PROXY, methods, proxy_gc);
     lua_pushcfunction(L, l_proxy);

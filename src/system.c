@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -17,7 +18,7 @@
 /* POSIX wants it declared by whoever uses it. */
 extern char **environ;
 
-#define NEWFILE     "koresms.newfile"
+#define NEWFILE "koresms.newfile"
 
 /* A file that `create_file` made; NULL once it is closed. */
 typedef struct newfile {
@@ -32,19 +33,27 @@ static int push_error(lua_State *L, int number)
     return 2;
 }
 
+/* A handler. */
+static void do_nothing(int number)
+{
+    (void)number;
+}
+
 /***
 Opens the null device in place of each of the descriptors 0, 1 and 2 that is closed, so that no
-socket and no file gets a number that standard input, output or errors are written to. It is to
-be called before anything else is opened.
+socket and no file gets a number that standard input, output or errors are written to; makes them
+wait, where they were left not to (O_NONBLOCK); and lets writes beyond a limit of size fail, where
+they would end the program. It is to be called before anything else is opened.
 @function secure_descriptors
 @treturn[1] boolean whether standard input was closed
 @treturn[1] boolean whether standard output was closed, or is open for reading alone
 @treturn[1] boolean whether standard errors were closed, or are open for reading alone
 @treturn[2] nil
-@treturn[2] string why the null device cannot be opened
+@treturn[2] string the system's text, where that cannot be done
 */
 static int l_secure_descriptors(lua_State *L)
 {
+    struct sigaction too_large;
     int fd, closed[3];
     for (fd = 0; fd <= 2; fd++) {
         int flags = fcntl(fd, F_GETFL);
@@ -52,7 +61,17 @@ static int l_secure_descriptors(lua_State *L)
         /* The lowest number that is free is given, and those below are taken. */
         if (flags < 0 && open("/dev/null", O_RDWR) != fd)
             return push_error(L, errno);
+        /* Whoever had it before may have left it so, and reads and writes of C know no waiting. */
+        if (flags >= 0 && (flags & O_NONBLOCK) != 0 && fcntl(fd, F_SETFL, flags & ~O_NONBLOCK) < 0)
+            return push_error(L, errno);
     }
+    /* Then a write beyond the limit of a file's size fails, and is told. What is ignored would be
+       so in other programs, too, that are started from here. */
+    memset(&too_large, 0, sizeof too_large);
+    (void)sigemptyset(&too_large.sa_mask);
+    too_large.sa_handler = do_nothing;
+    too_large.sa_flags = SA_RESTART;
+    (void)sigaction(SIGXFSZ, &too_large, NULL);
     for (fd = 0; fd <= 2; fd++)
         lua_pushboolean(L, closed[fd]);
     return 3;
@@ -172,14 +191,14 @@ void ksms_open_system(lua_State *L)
     static const luaL_Reg methods[] = {
         {"write", newfile_write},
         {"close", newfile_close},
-        {NULL, NULL}
+        {NULL, NULL},
     };
     static const luaL_Reg functions[] = {
         {"secure_descriptors", l_secure_descriptors},
         {"variable_names", l_variable_names},
         {"file_mode", l_file_mode},
         {"create_file", l_create_file},
-        {NULL, NULL}
+        {NULL, NULL},
     };
     ksms_newclass(L, NEWFILE, methods, newfile_gc);
     ksms_setfuncs(L, functions);

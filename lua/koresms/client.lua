@@ -72,7 +72,7 @@ M.check_options = check_options
 --- Checks what `send` was given. Raises on misuse.
 -- @treturn table the options
 function M.check_send(message, options, ...)
-  misuse.no_more("send", 3, ...)
+  misuse.check_arity("send", 3, ...)
   local checked = check_options("bad argument #2 to 'send'", options, send_types)
   delivery.check("bad argument #1 to 'send'", message)
   return checked
@@ -104,7 +104,7 @@ end
 -- @treturn[2] table the result, in the same shape
 function client:send(message, options, ...)
   local session = session_of(self, "send")
-  misuse.no_more("send", 3, ...)
+  misuse.check_arity("send", 3, ...)
   local checked = check_options("bad argument #2 to 'send'", options, send_types)
   local plan = checked == no_options and session.plan or delivery.plan(session, checked)
   delivery.check("bad argument #1 to 'send'", message)
@@ -141,7 +141,7 @@ end
 --   loop a closing value.
 function client:send_many(messages, options, ...)
   local session = session_of(self, "send_many")
-  misuse.no_more("send_many", 3, ...)
+  misuse.check_arity("send_many", 3, ...)
   local given = type(messages)
   if given ~= "table" and given ~= "function" then
     misuse.raise(("bad argument #1 to 'send_many' (table or function expected, got %s)"):format(given))
@@ -162,7 +162,7 @@ end
 -- @treturn[2] string the code "sign"
 function client:token(...)
   local session = session_of(self, "token")
-  misuse.no_more("token", 1, ...)
+  misuse.check_arity("token", 1, ...)
   local token, text = session.sign()
   if token then return token end
   return nil, text, "sign"
@@ -188,7 +188,7 @@ end
 -- @function client:close
 function client:close(...)
   local session = session_of(self, "close")
-  misuse.no_more("close", 1, ...)
+  misuse.check_arity("close", 1, ...)
   session.closed = true
   session.transport:close()
 end
@@ -204,7 +204,7 @@ local metatable = {
   __close = function(self) self:close() end, -- it is given an error, too
   __tostring = function(self)
     local settings = M.session(self).settings
-    return ("koresms.client (%s, bot %s)"):format(settings.host, settings.bot_id)
+    return mask.printable(("koresms.client (%s, bot %s)"):format(settings.host, settings.bot_id))
   end,
 }
 
@@ -218,7 +218,7 @@ local function signing(settings)
       if not ok then return nil, "the token callback raised an error" end
       if type(token) ~= "string" or token == "" or token:find("[^!-~]") then
         return nil, type(token) == "string"
-          and "the token callback returned text that is no token (blank, control or empty)"
+          and "the token callback returned an invalid token (blank, control or empty)"
           or ("the token callback returned %s, expected a string%s"):format(type(token),
             type(why) == "string" and " (" .. mask.text(why) .. ")" or "")
       end

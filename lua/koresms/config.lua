@@ -3,6 +3,7 @@
 -- The option in code, the variable and the key in the file follow from a row's name.
 -- Precedence: options, environment, file, default.
 local core = require "koresms.core"
+local mask = require "koresms.mask"
 local misuse = require "koresms.misuse"
 local sources = require "koresms.sources"
 local suspicions = require "koresms.suspicions"
@@ -73,7 +74,7 @@ end
 
 local function token(value)
   if type(value) == "string" and value:find("[^!-~]") then
-    return "has a blank, line end or other byte that no token has"
+    return "has a blank, line end or other byte that a token cannot have"
   end
 end
 
@@ -95,7 +96,7 @@ end
 -- A file that OpenSSL is to read. Where it is encrypted, OpenSSL would ask for the passphrase,
 -- on the terminal or on standard input, and wait.
 local function pem(value)
-  local fault = file(value)
+  local fault = visible(value)
   if fault then return fault end
   local text, why = sources.read(value)
   if not text then return "cannot be read: " .. why end
@@ -275,6 +276,10 @@ local function whole_fault(settings, levels, empty)
   if fault then return fault end
   settings.credential = chosen
   local texts = all_missing(settings, empty)
+  if texts[1] and rawget(_G, "ngx") then
+    texts[#texts + 1] = "nginx keeps no variable of its environment, unless the directive `env` "
+      .. "names it (env KORESMS_HOST;)"
+  end
   if texts[1] then return table.concat(texts, "; "), texts end
   if settings.client_key and not settings.client_cert then
     return "client_key is given without client_cert; give both, or neither"
@@ -305,19 +310,9 @@ local function read_secret_file(settings)
   end
 end
 
---- Collects the settings of one client.
--- Misuse (a wrong type, an unknown option) raises at the caller's line.
--- @tparam ?table options settings by name
--- @treturn[1] table the settings by name, the secrets among them; `where` has the source of
---   each by name; `credential` says which of the credentials is used; `suspicions` has a text
---   for each value that is probably not what it was meant to be
--- @treturn[2] nil
--- @treturn[2] string what is wrong, with the setting and its source
--- @treturn[2] string the code "config"
--- @treturn[2] ?table where settings are missing: a text for each
-function M.load(options)
-  misuse.check("bad argument #1 to 'new'", "option", options or {}, option_types)
-  local levels, empty, fault = sources.levels(M.settings, options or {})
+-- As `M.load`, but for what is wrong, which may quote a path as it came.
+local function collect(options)
+  local levels, empty, fault = sources.levels(M.settings, options)
   if not levels then return nil, fault, "config" end
   local settings, where = {}, {}
   for _, row in ipairs(M.settings) do
@@ -344,6 +339,24 @@ function M.load(options)
   if fault then return nil, fault, "config", texts end
   settings.suspicions = suspicions.of(settings)
   return settings
+end
+
+--- Collects the settings of one client.
+-- Misuse (a wrong type, an unknown option) raises at the caller's line.
+-- @tparam ?table options settings by name
+-- @treturn[1] table the settings by name, the secrets among them; `where` has the source of
+--   each by name; `credential` says which of the credentials is used; `suspicions` has a text
+--   for each value that is probably not what it was meant to be
+-- @treturn[2] nil
+-- @treturn[2] string what is wrong, with the setting and its source
+-- @treturn[2] string the code "config"
+-- @treturn[2] ?table where settings are missing: a text for each
+function M.load(options)
+  misuse.check("bad argument #1 to 'new'", "option", options or {}, option_types)
+  local settings, fault, code, texts = collect(options or {})
+  if settings then return settings end
+  for i, text in ipairs(texts or {}) do texts[i] = mask.printable(text) end
+  return nil, mask.printable(fault), code, texts
 end
 
 return M

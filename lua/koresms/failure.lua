@@ -1,5 +1,7 @@
 --- What libcurl, cosockets and the kernel say, translated into the names of failures that
 -- koresms.verdict knows.
+local mask = require "koresms.mask"
+
 local M = {}
 
 --- libcurl's codes (curl/curl.h) before a request byte left. A time-out is judged by how
@@ -70,9 +72,9 @@ M.tls_advice = {
     .. "client_key" },
 }
 
-local function with_advice(text)
+local function with_advice(text, clean)
   for _, row in ipairs(M.tls_advice) do
-    if text:find(row[1]) then return ("%s (%s)"):format(text, row[2]) end
+    if text:find(row[1]) then return ("%s (%s)"):format(clean(text), row[2]) end
   end
 end
 
@@ -105,13 +107,15 @@ end
 -- @tparam number starts 0 where no byte has left
 -- @tparam string text
 -- @tparam number code a CURLcode, 0 where there is none
+-- @tparam ?function clean of koresms.mask's `cleaner`: what libcurl says goes through it
 -- @treturn string
 -- @treturn string the text, with an advice where there is one
-function M.from_curl(what, starts, text, code)
+function M.from_curl(what, starts, text, code, clean)
   if starts > 0 or code == 0 then return what, text end
+  clean = clean or mask.text
   local name = name_before(what, text, code)
-  if name == "tls" then return name, with_advice(text) end
-  return name, text
+  if name == "tls" then return name, with_advice(text, clean) end
+  return name, clean(text)
 end
 
 local LATER = "send from a rewrite, access or content handler or a timer; in other phases "
@@ -174,6 +178,7 @@ function M.from_cosocket(text, phase)
   text = text:gsub("^%d+: ", "")
   for _, row in ipairs(M.cosocket) do
     if (not row.phase or row.phase == phase) and text:find(row[1]) then
+      text = mask.text(text)
       return row[2], row.advice and text .. " (" .. row.advice .. ")" or text
     end
   end

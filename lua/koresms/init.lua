@@ -34,7 +34,7 @@ M.clock = core.clock
 -- @treturn[2] string the code "invalid_number"
 function M.e164(number, ...)
   misuse.check_dot(M, "e164", number)
-  misuse.no_more("e164", 2, ...)
+  misuse.check_arity("e164", 2, ...)
   if type(number) ~= "string" then
     misuse.raise(("bad argument #1 to 'e164' (string expected, got %s)"):format(type(number)))
   end
@@ -52,7 +52,7 @@ end
 -- @treturn[2] string the code "config"
 function M.new(options, ...)
   misuse.check_dot(M, "new", options)
-  misuse.no_more("new", 2, ...)
+  misuse.check_arity("new", 2, ...)
   local settings, text, code = config.load(options)
   if not settings then return nil, text, code end
   return client.new(settings, runtime())
@@ -103,7 +103,7 @@ end
 --   worker exits and takes no more) or "config"
 function M.later(message, options, ...)
   misuse.check_dot(M, "later", message)
-  misuse.no_more("later", 3, ...)
+  misuse.check_arity("later", 3, ...)
   return require("koresms.nginx.later").put(default_client, message, options)
 end
 

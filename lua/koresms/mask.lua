@@ -110,26 +110,21 @@ local LONGEST = 3 + 15
 -- them, and unbroken.
 local AFTER_PLUS, BROKEN, UNBROKEN = 7, 10, 7
 
--- What people write between digits, U+FFFD included; and what stands there alone.
-local BETWEEN, ALONE = "^[ ()./_*~\239\191\189-]+()%d", "^[,:]()%d"
+-- What people write between digits, U+FFFD included; and what stands there alone: a colon only
+-- behind a '+', for without it these are times, ports, and addresses of IPv6.
+local BETWEEN, ALONE, ALONE_AFTER_PLUS = "^[ ()./_*~\239\191\189-]+()%d", "^,()%d", "^[,:]()%d"
 
 local function is_ipv4(run)
-  local a, b, c, d = run:match("^(%d+)%.(%d+)%.(%d+)%.(%d+)/?%d*:?%d*$")
+  local a, b, c, d = run:match("^(%d+)%.(%d+)%.(%d+)%.(%d+)/?%d*$")
   return a ~= nil and math.max(tonumber(a), tonumber(b), tonumber(c), tonumber(d)) <= 255
 end
 
 -- Days, with the hour that follows them.
-local days = {
-  "^%d%d%d%d([-/.])%d%d%1%d%d (%d[%d:.]*)$", "^%d%d?([-/.])%d%d?%1%d%d%d%d (%d[%d:.]*)$",
-  "^%d%d%d%d([ :])(%d%d:%d%d:%d%d[%d.]*)$",
-}
-
-local HOUR_LONGEST = #"12:40:53.123456"
+local days = { "^%d%d%d%d([-/.])%d%d%1%d%d %d%d?$", "^%d%d?([-/.])%d%d?%1%d%d%d%d %d%d?$" }
 
 local function is_other(run)
   for _, day in ipairs(days) do
-    local _, hour = run:match(day)
-    if hour and #hour <= HOUR_LONGEST then return true end
+    if run:find(day) then return true end
   end
   return is_ipv4(run)
 end
@@ -144,10 +139,11 @@ local function hide_piece(piece)
 end
 
 -- The place behind the run of digits that begins at a place.
-local function run_end(text, at)
+local function run_end(text, at, plus)
   local _, last = text:find("^%d+", at)
+  local alone = plus and ALONE_AFTER_PLUS or ALONE
   while true do
-    local from = text:match(BETWEEN, last + 1) or text:match(ALONE, last + 1)
+    local from = text:match(BETWEEN, last + 1) or text:match(alone, last + 1)
     if not from then return last end
     local _, behind = text:find("^%d+", from)
     -- What is too long for a number stands for itself.
@@ -165,6 +161,11 @@ local function hide_run(before, run)
   return before .. run:gsub("%d+", hide_piece)
 end
 
+-- OpenSSL's number of a fault, which may have eight decimal digits.
+local function is_fault(text, at)
+  return text:sub(at - 6, at - 1) == "error:" and text:find("^%d%d%d%d%d%d%d%d:", at) ~= nil
+end
+
 local function hide_numbers(text)
   local parts, from = {}, 1
   while true do
@@ -173,8 +174,10 @@ local function hide_numbers(text)
     local plus = text:byte(at) == 43
     local first = plus and text:match("^%+[ ()./-]*()%d", at) or not plus and at
     parts[#parts + 1] = text:sub(from, at - 1)
-    if first then
-      local last = run_end(text, first)
+    if first and is_fault(text, first) then
+      parts[#parts + 1], from = text:sub(at, at + 7), at + 8
+    elseif first then
+      local last = run_end(text, first, plus)
       parts[#parts + 1] = hide_run(text:sub(at, first - 1), text:sub(first, last))
       from = last + 1
     else

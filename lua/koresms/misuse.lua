@@ -31,7 +31,7 @@ end
 -- @tparam string name of the function
 -- @tparam number place of the first one that is too many
 -- @param ... those from there on
-function M.no_more(name, place, ...)
+function M.check_arity(name, place, ...)
   if select("#", ...) > 0 then
     M.raise(("bad argument #%d to '%s' (no value expected)"):format(place, name))
   end
@@ -89,7 +89,7 @@ end
 -- @param name the unknown key, of any type
 -- @tparam table known set: name -> true (or any true value)
 -- @treturn ?string
-function M.meant(name, known)
+function M.suggest(name, known)
   if type(name) ~= "string" then return nil end
   if known[aliases[name]] then return aliases[name] end
   local best, least = nil, math.min(3, math.ceil(#name / 2))
@@ -111,7 +111,7 @@ end
 -- @treturn string
 function M.unknown(what, name, known)
   if M.is_text(name) then return ("unknown %s '%s'; %s"):format(what, name, M.NO_TEXT) end
-  local meant = M.meant(name, known)
+  local meant = M.suggest(name, known)
   -- A number or a token may stand where a name belongs.
   return ("unknown %s '%s'%s"):format(what, mask.text(tostring(name), 80),
     meant and (" (did you mean '%s'?)"):format(meant) or "")

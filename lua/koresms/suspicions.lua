@@ -12,6 +12,7 @@ local signs = {
   { "^%s*[%w_ ]*KORESMS_[%w_]+%s*[=:]", "the name of a variable before it" },
   { "^%s*<", "an angle bracket at its beginning, as in an example" },
   { "^%s*%$[{(]?%w", "a '$' at its beginning, as of a variable that was not filled in" },
+  { "^%*+$", "nothing but asterisks, as where a program has hidden it" },
   { "[\1-\31\127]", "a control character" },
   { "[\128-\255]", "characters that are not ASCII" },
 }

@@ -132,7 +132,7 @@ local function check_network(say, settings, reply)
   local past = false
   for _, row in ipairs(network) do
     local reason = past and "not reached" or exempt(row.step, settings, origin)
-      or not told and "cannot be told"
+      or not told and "not determined"
     if row.step == culprit then
       say("FAIL", row.step, reply.text .. "; " .. row.advice)
       past = true
@@ -188,13 +188,13 @@ local function check_answer(say, judged)
   if passed(judged) then
     say("ok", "token", "accepted; not tried on the live platform: that it judges the token "
       .. "before an empty body")
-    say("ok", "bot", "nothing is said against it")
+    say("ok", "bot", "no error reported")
   elseif about_address[judged.code] then
-    say("skip", "token", "cannot be told")
+    say("skip", "token", "not determined")
     say("FAIL", "bot", describe(judged))
   else
     say("FAIL", "token", describe(judged))
-    say("skip", "bot", "cannot be told")
+    say("skip", "bot", "not determined")
   end
 end
 

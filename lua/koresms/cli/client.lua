@@ -22,7 +22,7 @@ function M.strangers()
   for _, name in ipairs(names) do
     local key = name:sub(#PREFIX + 1):lower()
     if name ~= PREFIX .. key:upper() or not known[key] then
-      local meant = known[key] and key or misuse.meant(key, known)
+      local meant = known[key] and key or misuse.suggest(key, known)
       found[#found + 1] = { name = name, meant = meant and PREFIX .. meant:upper() }
     end
   end

@@ -11,7 +11,7 @@ M.closed = {}
 -- @treturn ?string what keeps the command from running
 function M.secure()
   local input, output, errors = core.secure_descriptors()
-  if input == nil then return "the null device cannot be opened: " .. output end
+  if input == nil then return "the standard descriptors cannot be used: " .. output end
   M.closed = { [0] = input, [1] = output, [2] = errors }
   return output and "standard output is closed or cannot be written; nothing is done, since no "
     .. "result could be told" or nil

@@ -39,7 +39,7 @@ local function guesser()
   return function(name)
     local meant = guesses[name]
     if meant == nil then
-      meant = misuse.meant(name, known) or false
+      meant = misuse.suggest(name, known) or false
       count = count + 1
       -- JSON lines may have any number of names.
       if count <= 1000 then guesses[name] = meant end

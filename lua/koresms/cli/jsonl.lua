@@ -45,7 +45,7 @@ local function object(row)
   end
   local bare = row:gsub("\\.", ""):gsub('"[^"]*"', '""')
   for _, pattern in ipairs(odd_numbers) do
-    if bare:find(pattern) then return nil, "no JSON object: a number that is none" end
+    if bare:find(pattern) then return nil, "no JSON object: an invalid number" end
   end
   return value
 end

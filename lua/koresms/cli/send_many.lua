@@ -186,6 +186,8 @@ function M.run(arguments)
     _, fault = rows:rewind()
   end
   if fault then
+    -- Without rows it goes, so that the next run may have its name.
+    if kept then kept:close() end
     output.complain(fault)
     return USAGE
   end

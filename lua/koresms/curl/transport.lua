@@ -5,6 +5,7 @@
 -- @module koresms.curl.transport
 local core = require "koresms.core"
 local failure = require "koresms.failure"
+local mask = require "koresms.mask"
 
 local clock = core.clock
 
@@ -19,6 +20,12 @@ local WAIT_MAX = 60
 local Transport = {}
 Transport.__index = Transport
 
+-- What libcurl takes for a proxy; user and password are options of their own.
+local function address_of(proxy)
+  local host = proxy.host:find(":", 1, true) and "[" .. proxy.host .. "]" or proxy.host
+  return ("%s://%s:%d"):format(proxy.scheme, host, proxy.port)
+end
+
 --- Makes a transport. Nothing is connected.
 -- @tparam table settings the client's
 -- @tparam string origin where to connect, as a URL without path
@@ -29,13 +36,19 @@ Transport.__index = Transport
 function M.new(settings, origin, head)
   local ok, curl = pcall(require, "koresms.curl")
   if not ok then return nil, "the module koresms.curl cannot be loaded: " .. tostring(curl) end
+  local proxy = settings.proxy and core.proxy(settings.proxy)
   local engine = curl.engine {
-    url = origin, head = head, reply_max = REPLY_MAX, max_idle = settings.max_idle, proxy = settings.proxy,
+    url = origin, head = head, reply_max = REPLY_MAX, max_idle = settings.max_idle,
+    proxy = proxy and address_of(proxy), proxy_port = proxy and proxy.port,
+    proxy_user = proxy and proxy.user, proxy_password = proxy and proxy.password,
     ca_file = settings.ca_file, client_cert = settings.client_cert,
     client_key = settings.client_key,
   }
   return setmetatable({ engine = engine, new_request = curl.request,
-    next_finished = curl.next_finished, proxied = settings.proxy ~= nil }, Transport)
+    next_finished = curl.next_finished, proxied = proxy ~= nil,
+    -- The secrets that libcurl is given, and the address that they came in.
+    clean = mask.cleaner(proxy and proxy.user and { settings.proxy, proxy.user, proxy.password } or {}),
+  }, Transport)
 end
 
 --- Starts an exchange.
@@ -64,7 +77,7 @@ function Transport:reply(request, reply)
   end
   local what, starts, text, code, reused = a, b, c, d, e
   reply.starts, reply.reused = starts, reused
-  reply.failure, reply.text = failure.from_curl(what, starts, text, code)
+  reply.failure, reply.text = failure.from_curl(what, starts, text, code, self.clean)
   if self.proxied and reply.failure == "connect" then
     reply.text = reply.text .. " (through the setting proxy)"
   end

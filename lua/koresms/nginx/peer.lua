@@ -36,28 +36,20 @@ local function is_name(host)
   return not (host:find(":", 1, true) or host:find("^%d+%.%d+%.%d+%.%d+$"))
 end
 
-local function decode(text)
-  return (text:gsub("%%(%x%x)", function(hex) return string.char(tonumber(hex, 16)) end))
-end
-
--- The proxy of "http://user:password@host:port", and what it is asked for a tunnel.
+-- The proxy of a setting, and what it is asked for a tunnel.
 local function read_proxy(text, target)
-  local scheme, rest = text:match("^(%a[%w+.-]*)://(.*)$")
-  if scheme and scheme:lower() ~= "http" then
+  local proxy, wrong = core.proxy(text)
+  if not proxy then return nil, "proxy: " .. wrong end
+  if proxy.scheme ~= "http" then
     return nil, "proxy: only an http:// proxy can be used inside nginx"
   end
-  local user, place = (rest or text):match("^(.*)@(.*)$")
-  place = place or rest or text
-  local at, wrong = core.origin("http://" .. place)
-  if not at then return nil, "proxy " .. wrong end
-  if not place:find(":%d+/?$") then at.port = 1080 end -- as libcurl has it
   local lines = { ("CONNECT %s HTTP/1.1"):format(target), "Host: " .. target,
     "User-Agent: koresms/" .. core._VERSION }
-  if user then
-    user = decode(user:find(":", 1, true) and user or user .. ":")
-    lines[#lines + 1] = "Proxy-Authorization: Basic " .. ngx.encode_base64(user)
+  if proxy.user then
+    lines[#lines + 1] = "Proxy-Authorization: Basic "
+      .. ngx.encode_base64(proxy.user .. ":" .. proxy.password)
   end
-  return { host = at.host, port = at.port,
+  return { host = proxy.host, port = proxy.port,
     request = table.concat(lines, "\r\n") .. "\r\n\r\n" }
 end
 

@@ -166,9 +166,14 @@ local DOING = {
   receive = "reply of %s",
 }
 
+local NAME_SERVER = "timeout; the name server of the directive `resolver` may be what does not answer"
+
 local function failed(to, starts, phase, text)
   local name
+  -- Resolving a name is part of connecting, and nginx does not tell which of the two took the time.
+  local by_name = phase == "connect" and text == "timeout" and to.by_name
   name, text = failure.from_cosocket(text, phase)
+  if by_name then text = NAME_SERVER end
   local place = (phase == "connect" or phase == "proxy") and to.place or to.target
   return { failure = name, starts = starts, text = DOING[phase]:format(place) .. ": " .. text }
 end
