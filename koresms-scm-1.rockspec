@@ -31,6 +31,7 @@ build = {
         "src/core.c", "src/e164.c", "src/encode.c", "src/jwt.c", "src/address.c",
         "src/request.c", "src/proxy.c", "src/post.c", "src/head.c", "src/reader.c",
         "src/reader_lua.c", "src/buffer.c", "src/fork.c", "src/signal.c", "src/system.c",
+        "src/process.c",
       },
       libraries = { "crypto" },
     },
