@@ -20,7 +20,7 @@ function answer(entry) {
 
 // What makes this request worth a look: what was played, or why it was refused.
 function note(entry) {
-  if (!entry.token) return `${entry.request.path} is not the address of the call`;
+  if (!entry.token) return `${message(entry.reply.body)}: ${entry.request.path}`;
   const failed = entry.token.checks.find((check) => !check.ok);
   if (entry.played) return `played: ${entry.played}`;
   if (failed) return failed.text;
@@ -68,7 +68,7 @@ function requestPart({ request }) {
 }
 
 function tokenPart({ token }) {
-  if (!token) return part("Token", make("p", {}, "Not looked at: this is not the address of the call."));
+  if (!token) return part("Token", make("p", {}, "Not looked at: this is not the call."));
   const checks = make("ul", { className: "checks" }, ...token.checks.map((check) =>
     make("li", { "data-ok": String(check.ok) },
       make("span", {}, make("span", { className: "hidden-text" }, check.ok ? "passed: " : "failed: "),

@@ -177,7 +177,7 @@ local function attempt(options, server, directory)
   for _, name in ipairs(TOLD) do told[name] = box[name] end
   local taken
   box.pipe, text, taken = launch.launch(box.prefix, server.program, json.encode(told),
-    nginx.conf(server, box), box.listen, not box.state)
+    nginx.conf(server, box), box.listen, box.state ~= nil)
   if not box.pipe then return nil, text, taken end
   return box
 end

@@ -111,14 +111,14 @@ end
 -- @tparam string program nginx
 -- @tparam string settings one line, kept in settings.json
 -- @tparam string conf the text of nginx.conf
--- @tparam string listen the address on which it listens
--- @tparam boolean own whether its certificate is made for this run
+-- @tparam ?string listen the address on which it listens, 127.0.0.1 by default
+-- @tparam ?boolean kept whether there is a certificate; else one is made for this run
 -- @treturn file the pipe; closing it stops nginx, removes the directory, and waits for both
 -- @treturn nil,string,boolean a text, and whether other ports may help
-function M.launch(prefix, program, settings, conf, listen, own)
+function M.launch(prefix, program, settings, conf, listen, kept)
   local directory, nginx = shell.quote(prefix), shell.quote(program)
   local script = shell.quote((SUPERVISOR:gsub("CERTIFICATE", function()
-    return own and certificate.script(listen, 30) or ":"
+    return kept and ":" or certificate.script(listen or "127.0.0.1", 30)
   end)))
   local pipe, text = io.popen(COMMAND:format(script, directory, nginx, directory, nginx), "w")
   if not pipe then return nil, "the sandbox cannot start a process: " .. tostring(text) end

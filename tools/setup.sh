@@ -12,7 +12,7 @@ demo="gcc libc6-dev pkgconf|pkg-config liblua5.4-dev
   curl openssl nginx libnginx-mod-http-lua"
 test="$demo libluajit2-5.1-dev luajit2 lua5.1 liblua5.1-0-dev
   lua-busted lua-check lua-posix luarocks libfaketime procps binutils clang cppcheck valgrind locales
-  python3 python3-jwt python3-cryptography"
+  python3 python3-jwt python3-cryptography chromium chromium-driver"
 
 case ${1-} in
   demo) wanted=$demo ;;
