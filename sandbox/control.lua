@@ -43,7 +43,8 @@ local LOOK, LONGEST_WAIT = 0.1, 60
 local function is_given() return true end
 
 -- What may stand in the query of `messages`: how each is read.
-local QUERY = {after = tonumber, wait = tonumber, to = tostring, all = is_given}
+local QUERY = {after = tonumber, wait = tonumber, to = tostring, run = tostring,
+  all = is_given}
 
 -- The query, checked, or nil and what is wrong with it.
 local function query()
@@ -75,12 +76,14 @@ function ROUTES.messages.GET()
   if not given then return fail(400, wrong) end
   local read = given.all and store.exchanges or store.messages
   local run = store.run()
+  local text, listed, count = read(given.after, given.to)
   local looks = math.min(given.wait or 0, LONGEST_WAIT) / LOOK
-  local text, count = read(given.after, given.to)
-  while count == 0 and looks > 0 and not ngx.worker.exiting() and store.run() == run do
+  -- Whoever knows another run is to hear of this one at once.
+  if (given.after or 0) > count or (given.run or run) ~= run then looks = 0 end
+  while listed == 0 and looks > 0 and not ngx.worker.exiting() and store.run() == run do
     ngx.sleep(LOOK)
     looks = looks - 1
-    text, count = read(given.after, given.to)
+    text, listed = read(given.after, given.to)
   end
   return 200, text
 end

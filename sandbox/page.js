@@ -131,7 +131,7 @@ async function follow() {
   for (;;) {
     try {
       const known = log.run;
-      let answer = await call("GET", `messages?all=1&after=${log.last}${known ? "&wait=20" : ""}`);
+      let answer = await call("GET", `messages?all=1&after=${log.last}${known ? `&wait=20&run=${known}` : ""}`);
       if (known && answer.run !== known) answer = await call("GET", "messages?all=1");
       take(answer);
       if (!known) await refresh();

@@ -57,10 +57,13 @@ end
 --- The count and the newest messages, as JSON.
 -- @tparam ?number after only those with a higher number
 -- @tparam ?string to only those to this number
+-- @treturn string
+-- @treturn number how many it lists
+-- @treturn number the count
 function M.messages(after, to)
   local count = M.counted("processed")
   local list = newer(kept, M.KEPT, count, after or 0, to)
-  return ('{"count":%d,"messages":%s}'):format(count, array(list)), #list
+  return ('{"count":%d,"messages":%s}'):format(count, array(list)), #list, count
 end
 
 --- Keeps an exchange; the oldest gives way.
@@ -74,11 +77,14 @@ end
 -- reset begins another.
 -- @tparam ?number after only those with a higher number
 -- @tparam ?string to only those to this number
+-- @treturn string
+-- @treturn number how many it lists
+-- @treturn number the count
 function M.exchanges(after, to)
   local count = M.counted("logged")
   local list = newer(logged, LOGGED, count, after or 0, to)
   return ('{"run":%s,"count":%d,"messages":%s}'):format(json.encode(M.run()), count,
-    array(list)), #list
+    array(list)), #list, count
 end
 
 --- Names the run of the log.

@@ -190,10 +190,13 @@ describe("a recipient with a meaning", function()
 
   it("is what `koresms send` tells", function()
     local interpreter = paths.version == "jit" and "luajit" or "lua" .. paths.version
-    for _, row in ipairs { { "0429", "rejected", "rate_limited" }, { "1001", "unknown", "connection_lost" },
-      { "1002", "unknown", "timeout" } } do
-      local out = run.output(("env LUA_CPATH=%s %s KORESMS_RETRIES=0 KORESMS_TIMEOUT=1 %s bin/koresms send --to %s --json")
-        :format(shell.quote(paths.cpath), box:exports():gsub("export ", ""):gsub("\n", " "), interpreter,
+    local env = box:exports():gsub("export ", ""):gsub("\n", " ")
+    for _, row in ipairs {
+      { "0429", "rejected", "rate_limited" }, { "1001", "unknown", "connection_lost" },
+      { "1002", "unknown", "timeout" },
+    } do
+      local out = run.output(("env LUA_CPATH=%s %s KORESMS_RETRIES=0 KORESMS_TIMEOUT=1 "
+        .. "%s bin/koresms send --to %s --json"):format(shell.quote(paths.cpath), env, interpreter,
           number(row[1])))
       local result = cjson.decode(out)
       assert.same({ row[2], row[3] }, { result.outcome, result.code })

@@ -11,7 +11,7 @@ local ELEMENT = "element-6066-11e4-a52e-4f735466cecf"
 
 --- Keys of the keyboard that have no character.
 M.keys = { tab = "\238\128\132", enter = "\238\128\135", escape = "\238\128\140",
-  up = "\238\128\147", down = "\238\128\149", space = " ", shift = "\238\128\136",
+  up = "\238\128\147", right = "\238\128\148", down = "\238\128\149", space = " ", shift = "\238\128\136",
   control = "\238\128\137", ["end"] = "\238\128\144" }
 
 --- What is missing for a browser, or nil.
@@ -109,13 +109,17 @@ function Browser:run(script, ...)
   return self:call("POST", "/execute/sync", body)
 end
 
---- Presses keys: a text, one key after the other.
+--- Presses keys: a text, one key after the other; shift and control are held from where they
+-- stand to the end.
 function Browser:press(text)
-  local actions = {}
+  local actions, held = {}, {}
   for key in text:gmatch("[%z\1-\127\194-\244][\128-\191]*") do
     actions[#actions + 1] = { type = "keyDown", value = key }
-    actions[#actions + 1] = { type = "keyUp", value = key }
+    local up = { type = "keyUp", value = key }
+    local modifier = key == M.keys.shift or key == M.keys.control
+    table.insert(modifier and held or actions, up)
   end
+  for _, up in ipairs(held) do actions[#actions + 1] = up end
   self:call("POST", "/actions", { actions = { { type = "key", id = "keyboard", actions = actions } } })
 end
 

@@ -55,19 +55,19 @@ function M.reader(prefix)
   return setmetatable({ prefix = prefix, number = 1, rest = "", coloured = colours() }, Reader)
 end
 
-function Reader:path(number)
-  return self.prefix .. "/requests." .. number
+function Reader:path(at)
+  return self.prefix .. "/requests." .. at
 end
 
 -- The next piece of the file, or nil.
 function Reader:read()
-  self.file = self.file or io.open(self:path(self.number), "rb")
+  self.file = self.file or io.open(self:path(self.at), "rb")
   return self.file and self.file:read(READ_SIZE)
 end
 
 -- Goes on to the next file where there is one; what was read is removed.
 function Reader:advance()
-  local following = self.file and io.open(self:path(self.number + 1), "rb")
+  local following = self.file and io.open(self:path(self.at + 1), "rb")
   if not following then return false end
   local piece = self:read()
   if piece then
@@ -75,8 +75,8 @@ function Reader:advance()
     return piece
   end
   self.file:close()
-  os.remove(self:path(self.number))
-  self.file, self.number, self.rest = following, self.number + 1, ""
+  os.remove(self:path(self.at))
+  self.file, self.at, self.rest = following, self.at + 1, ""
   return self:read()
 end
 
