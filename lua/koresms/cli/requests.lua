@@ -52,7 +52,7 @@ Reader.__index = Reader
 --- Reads what a sandbox writes about its requests.
 -- @tparam string prefix the sandbox's directory
 function M.reader(prefix)
-  return setmetatable({ prefix = prefix, number = 1, rest = "", coloured = colours() }, Reader)
+  return setmetatable({ prefix = prefix, at = 1, rest = "", coloured = colours() }, Reader)
 end
 
 function Reader:path(at)

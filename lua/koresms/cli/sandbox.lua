@@ -182,7 +182,8 @@ local function supervise(box, words)
   return nil, what == "missing" and NOT_FOUND or NOT_RUN
 end
 
-local function run(box, fresh, arguments, started_by)
+-- `held` gets the supervisor: whatever becomes of this function, its command ends.
+local function run(box, fresh, arguments, started_by, held)
   if arguments.env and not write_env(arguments.env, box:exports()) then
     output.complain("--env: " .. output.plain(arguments.env) .. " cannot be written")
     return USAGE
@@ -194,9 +195,8 @@ local function run(box, fresh, arguments, started_by)
   announce(box, fresh, arguments)
   local supervisor, status = supervise(box, arguments.words)
   if not supervisor then return status end
-  status = stay(box, started_by, supervisor, #arguments.words > 0)
-  supervisor:close()
-  return status
+  held.supervisor = supervisor
+  return stay(box, started_by, supervisor, #arguments.words > 0)
 end
 
 function M.run(arguments)
@@ -206,7 +206,9 @@ function M.run(arguments)
     output.complain(text)
     return 1
   end
-  local ok, status = pcall(run, box, fresh, arguments, started_by)
+  local held = {}
+  local ok, status = pcall(run, box, fresh, arguments, started_by, held)
+  if held.supervisor then held.supervisor:close() end
   box:stop()
   if not ok then
     if not tostring(status):find("interrupted!", 1, true) then error(status, 0) end
