@@ -3,6 +3,7 @@
 
 local cjson = require "cjson"
 local exchange = require "koresms.sandbox.exchange"
+local guard = require "koresms.sandbox.guard"
 local lines = require "koresms.sandbox.lines"
 local plays = require "koresms.sandbox.plays"
 local recipients = require "koresms.sandbox.recipients"
@@ -29,6 +30,7 @@ local REFUSALS = {
     'error verifying the jwt: if "jti" claim "exp" must be <= 1 hour(s)'},
   jti_replay = {401, 401, "error verifying the jwt: possibly a replay"},
   bot = {400, 400, "Invalid StreamId"},
+  page = {403, 403, "Forbidden: a web page from elsewhere cannot use the sandbox"},
   address = {404, 404, "Not Found"},
   method = {405, 405, "Method Not Allowed"},
   arguments = {412, 412, "Validation errors/ Invalid arguments"},
@@ -228,6 +230,7 @@ function M.handle()
   ngx.req.read_body()
   local body = ngx.req.get_body_data()
   local record = exchange.begin(body)
+  if guard.check_call() then return send(record, refusal("page")) end
   local bot = addressed_bot()
   if not bot then return send(record, refusal("address")) end
   if ngx.req.get_method() ~= "POST" then

@@ -75,6 +75,7 @@ function ROUTES.messages.GET()
   local given, wrong = query()
   if not given then return fail(400, wrong) end
   local read = given.all and store.exchanges or store.messages
+  local counter = given.all and "logged" or "processed"
   local run = store.run()
   local text, listed, count = read(given.after, given.to)
   local looks = math.min(given.wait or 0, LONGEST_WAIT) / LOOK
@@ -83,7 +84,8 @@ function ROUTES.messages.GET()
   while listed == 0 and looks > 0 and not ngx.worker.exiting() and store.run() == run do
     ngx.sleep(LOOK)
     looks = looks - 1
-    text, listed = read(given.after, given.to)
+    -- What was looked at before is not looked at again.
+    if store.counted(counter) ~= count then text, listed, count = read(count, given.to) end
   end
   return 200, text
 end

@@ -31,7 +31,7 @@ end
 
 --- What is wrong with the request's Host, Origin or Sec-Fetch-Site, or nil.
 -- @tparam ?string host
--- @tparam ?string|table origin
+-- @tparam ?string origin
 -- @tparam ?string site
 -- @treturn ?string
 function M.problem(host, origin, site)
@@ -41,8 +41,7 @@ function M.problem(host, origin, site)
       .. "on which it listens"
   end
   if origin ~= nil then
-    local own = type(origin) == "string" and origin:lower():match("^https?://(.+)$")
-    if own ~= host:lower() then
+    if origin:lower():match("^https?://(.+)$") ~= host:lower() then
       return "this Origin is not the sandbox's own page: other web pages cannot drive it"
     end
   end
@@ -51,10 +50,18 @@ function M.problem(host, origin, site)
   end
 end
 
---- The same for the request at hand.
-function M.check()
-  local headers = ngx.req.get_headers()
-  return M.problem(ngx.var.http_host, headers.origin, headers["sec-fetch-site"])
+-- The variables hold the first of each; a browser sends one.
+local function problem()
+  return M.problem(ngx.var.http_host, ngx.var.http_origin, ngx.var.http_sec_fetch_site)
+end
+
+--- What is wrong with the request at hand, where it gives an order.
+M.check = problem
+
+--- What is wrong with the request at hand, where it is a call of the platform: a client may
+-- reach the sandbox under any name, but none of them is a web page.
+function M.check_call()
+  if ngx.var.http_origin or ngx.var.http_sec_fetch_site then return problem() end
 end
 
 return M

@@ -24,7 +24,7 @@ trap 'rm -rf "$work"' EXIT
 if ! grep -Eqx '[A-Za-z0-9+/=]{32,}' sandbox.secret; then
   openssl rand -base64 32 >"$work/secret"
   rm -f sandbox.secret
-  ln "$work/secret" sandbox.secret || [ -e sandbox.secret ]
+  ln "$work/secret" sandbox.secret || [ -e sandbox.secret ] || cp "$work/secret" sandbox.secret
 fi
 if ! openssl x509 -checkend 86400 -noout -in "$2/cert.pem" || [ ! -s "$2/key.pem" ]; then
   mkdir "$work/made"

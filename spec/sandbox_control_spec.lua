@@ -208,6 +208,20 @@ describe("the sandbox's control paths", function()
     end)
   end)
 
+  it("are the only way in for a web page, which cannot use the call either", function()
+    assert(box:control("POST", "play", { status = 500 }))
+    local path = ("/api/public/bot/%s/outboundsms"):format(box.bot_id)
+    for _, words in ipairs {
+      { "-H", "Origin: https://example.com" },
+      { "-H", "Sec-Fetch-Site: cross-site" },
+      { "-H", "Origin: http://rebound.example.com", "-H", "Host: rebound.example.com" },
+    } do
+      assert.equal(403, (curl(path, "-d", "x", (table.unpack or unpack)(words))))
+    end
+    assert.equal(1, box:get("play").plays)
+    assert.equal(500, (curl(path, "-d", "x", "-H", "Host: sandbox.internal:8080")))
+  end)
+
   describe("have a page", function()
     it("on both ports, which loads nothing from elsewhere", function()
       local _, over_tls = shell.run(("curl -s --cacert %s %s/"):format(box.ca_file, box.host))
