@@ -8,6 +8,7 @@ local plays = require "koresms.sandbox.plays"
 local rules = require "koresms.sandbox.rules"
 local sample = require "koresms.sandbox.sample"
 local store = require "koresms.sandbox.store"
+local utf8 = require("koresms.sandbox.text").utf8
 
 local json = cjson.new()
 local M = {}
@@ -196,6 +197,8 @@ end
 --- Handles every request to a control path.
 function M.handle()
   local status, text = answer()
+  -- JSON is UTF-8, and what clients send need not be.
+  text = utf8(text)
   ngx.status = status
   ngx.header["Content-Type"] = "application/json; charset=utf-8"
   ngx.header["Content-Length"] = #text

@@ -10,18 +10,18 @@ local M = {}
 -- What is kept of one exchange has bounds, so that the log has them, too.
 local BODY, VALUE, HEADERS = 2048, 512, 40
 
--- A token whose signature is left out is of no use to whoever reads the log.
-local function without_signature(token)
-  return (token:gsub("^([^.]*%.[^.]*%.).*$", "%1[signature]"))
+-- A token whose signature is left out is of no use to whoever reads the log. It may stand
+-- where it does not belong.
+local function without_signature(value)
+  return (value:gsub("(eyJ[%w_-]*%.[%w_-]+%.)[%w_.=-]+", "%1[signature]"))
 end
 
 local function headers()
   local list = {}
   for name, value in pairs(ngx.req.get_headers(HEADERS, true)) do
     if type(value) == "table" then value = table.concat(value, ", ") end
-    value = tostring(value)
-    if name:lower() == "auth" then value = without_signature(value) end
-    list[#list + 1] = {text.utf8(name), (text.beginning(value, VALUE))}
+    value = without_signature(tostring(value))
+    list[#list + 1] = {name, (text.beginning(value, VALUE))}
   end
   table.sort(list, function(a, b) return a[1] < b[1] end)
   return list
@@ -31,12 +31,12 @@ end
 -- @tparam ?string body
 -- @treturn table
 function M.begin(body)
-  local shown, cut = text.beginning(body or "", BODY)
+  local shown, cut = text.beginning(without_signature(body or ""), BODY)
   return {
     at = ngx.req.start_time(),
     request = {
       method = ngx.req.get_method(),
-      path = (text.beginning(ngx.var.request_uri, VALUE)),
+      path = (text.beginning(without_signature(ngx.var.request_uri), VALUE)),
       http = ngx.req.http_version(),
       tls = ngx.var.ssl_protocol,
       connection = tonumber(ngx.var.connection),

@@ -21,7 +21,8 @@ chmod 700 .
 [ -w . ] || exit 1
 work=$(mktemp -d ./new.XXXXXX)
 trap 'rm -rf "$work"' EXIT
-if ! grep -Eqx '[A-Za-z0-9+/=]{32,}' sandbox.secret; then
+form='[A-Za-z0-9+/=]{32,}'
+if ! grep -Eqx "$form" sandbox.secret; then
   openssl rand -base64 32 >"$work/secret"
   rm -f sandbox.secret
   ln "$work/secret" sandbox.secret || [ -e sandbox.secret ] || cp "$work/secret" sandbox.secret
@@ -34,7 +35,7 @@ if ! openssl x509 -checkend 86400 -noout -in "$2/cert.pem" || [ ! -s "$2/key.pem
   [ -e "$2" ] || mv "$work/made" "$2"
 fi
 exec 1>&3
-cat sandbox.secret]]
+grep -Ex "$form" sandbox.secret | head -n 1]]
 
 --- Where what stays is kept.
 -- @treturn string an absolute path

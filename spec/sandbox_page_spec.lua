@@ -191,7 +191,9 @@ describe("the sandbox's page", function()
     page:press(keys.space)
     page:await "return !document.activeElement.parentElement.open"
     -- From line to line.
-    page:run "document.getElementById('filters').reset(); document.getElementById('filters').dispatchEvent(new Event('input'))"
+    page:run [[const filters = document.getElementById("filters");
+      filters.reset();
+      filters.dispatchEvent(new Event("input"))]]
     page:press(keys.down)
     assert.is_true(page:run("return document.activeElement.textContent.includes(arguments[0])", TO))
     page:press(keys.up)

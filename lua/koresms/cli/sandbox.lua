@@ -39,8 +39,8 @@ end
 
 function M.define(command)
   command:description(M.summary .. [[
- It checks tokens as the platform does, keeps what was sent
-for a page in the browser, and plays failures. It listens on loopback unless --listen names
+ It checks tokens as the platform documents it, keeps what was
+sent for a page in the browser, and plays failures. It listens on loopback unless --listen names
 an address.
 
    koresms sandbox -- lua app.lua           runs a command with the sandbox's environment,
@@ -54,7 +54,7 @@ Recipients with a meaning: +1500555 and four digits. 0200 to 0599 answer with th
 1005 with errors, 1006 with 429 and Retry-After, 1007 after 2 s.
 
 It needs nginx with ngx_lua, and says how to install what is missing.]])
-  command:argument("words"):argname("COMMAND"):args("*")
+  command:argument("COMMAND"):target("words"):args("*")
     :description("After --: a command to run, and its arguments.")
   command:option("--port"):argname("N"):convert(integer(1, 65535))
     :description("HTTPS port; default: a free one.")
