@@ -33,15 +33,15 @@ local NEEDS = {
 local NGINX = {"nginx", nil, "nginx"}
 local NGX_LUA = {"nginx's Lua module (ngx_lua)", nil, "libnginx-mod-http-lua"}
 
--- Debian's nginx starts a web server on port 80, now and at each boot, unless it is kept from
--- it: by systemd where a unit of that name is masked, else by the runlevel.
+-- Debian's nginx starts a web server on port 80, now and at each boot, unless systemd knows a
+-- unit of its name that is masked. Where there is no systemd, as in a container, nothing starts.
 local QUIET = [[
 
     sudo ln -s /dev/null /etc/systemd/system/nginx.service
-    sudo env RUNLEVEL=1 apt-get install --no-install-recommends %s
+    sudo apt-get install --no-install-recommends %s
 
-(the first line, and RUNLEVEL=1, keep nginx from starting a web server on port 80: the sandbox
-starts its own. `sudo rm /etc/systemd/system/nginx.service` undoes it.)]]
+(the first line keeps systemd from starting a web server on port 80, now and at each boot: the
+sandbox starts its own. `sudo rm /etc/systemd/system/nginx.service` undoes it.)]]
 
 local PLAIN = [[
 
