@@ -203,7 +203,7 @@ function M.run(arguments)
   local started_by = parent()
   local box, text, fresh = start(arguments)
   if not box then
-    output.complain(text)
+    output.complain_lines("koresms: " .. text)
     return 1
   end
   local held = {}
