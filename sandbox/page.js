@@ -100,9 +100,18 @@ function addEntries(entries, live) {
   byId("entries").prepend(...rows.map(({ item }) => item));
   log.entries.unshift(...rows);
   for (const { item } of log.entries.splice(MOST)) item.remove();
-  if (live && entries.length > 0) {
-    say(entries.length === 1 ? spoken(entries[0]) : `${entries.length} new requests`);
-  }
+  if (live) announce(entries);
+}
+
+// Said at most once a second: who listens is not to be flooded.
+const unsaid = [];
+
+function announce(entries) {
+  if (unsaid.push(...entries) > entries.length || entries.length === 0) return;
+  setTimeout(() => {
+    say(unsaid.length === 1 ? spoken(unsaid[0]) : `${unsaid.length} new requests`);
+    unsaid.length = 0;
+  }, 1000);
 }
 
 function take(answer) {
@@ -271,6 +280,8 @@ function listen() {
     byId("number").focus();
   });
   byId("clear").addEventListener("click", () => order("DELETE", "messages", undefined, "Cleared"));
+  // A page that comes from another machine without TLS has no clipboard.
+  byId("copy").hidden = !navigator.clipboard;
   byId("copy").addEventListener("click", async () => {
     await navigator.clipboard.writeText(byId("host").textContent);
     say("Copied");

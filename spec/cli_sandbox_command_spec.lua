@@ -1,6 +1,6 @@
 -- `koresms sandbox -- COMMAND`: its environment, its output, its status, and what stays behind.
 
-local paths = require "spec.support.paths"
+require "spec.support.paths"
 
 local command = require "spec.support.command"
 local core = require "koresms.core"
@@ -104,47 +104,5 @@ describe("koresms sandbox -- COMMAND", function()
     local status, _, err = koresms:run { "sandbox", "--listen", "example.com" }
     assert.equal(2, status)
     assert.matches("not an IP address", err, 1, true)
-  end)
-end)
-
-describe("core.supervise", function()
-  it("checks what it is given, and is there once at a time", function()
-    assert.has_error(function() core.supervise({}, {}) end)
-    assert.has_error(function() core.supervise({ 1 }, {}) end)
-    assert.has_error(function() core.supervise({ "true" }) end)
-    local supervisor = assert(core.supervise({ "true" }, {}))
-    assert.has_error(function() core.supervise() end)
-    local status
-    for _ = 1, 100 do status = status or supervisor:wait(0.1) end
-    assert.equal(0, status)
-    assert.equal(0, supervisor:wait(0))
-    supervisor:signal "TERM"
-    supervisor:close()
-    supervisor:close()
-    assert.has_error(function() supervisor:wait(0) end, "this supervisor was closed")
-  end)
-
-  it("changes the environment", function()
-    local path = os.tmpname()
-    finally(function() os.remove(path) end)
-    local supervisor = assert(core.supervise({ "sh", "-c", 'echo "$A-$B-${HOME-none}" >' .. path },
-      { A = "1", B = "x=y z", HOME = false }))
-    while not supervisor:wait(0.1) do end -- luacheck: ignore 542
-    supervisor:close()
-    assert.equal("1-x=y z-none\n", command.read(path))
-  end)
-
-  it("says why a command does not run", function()
-    local nothing, _, what = core.supervise({ "/no/such/command" }, {})
-    assert.same({ nil, "missing" }, { nothing, what })
-    nothing, _, what = core.supervise({ "/" }, {})
-    assert.same({ nil, "failed" }, { nothing, what })
-    assert(core.supervise()):close()
-  end)
-
-  it("ends the command with its own end", function()
-    local supervisor = assert(core.supervise({ "sleep", "60" }, {}))
-    supervisor:close()
-    assert.is_truthy(paths.version)
   end)
 end)
