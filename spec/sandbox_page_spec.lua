@@ -232,6 +232,32 @@ describe("the sandbox's page", function()
     page:await(FIRST_LINE, "418", "+15005550418")
   end)
 
+  it("cannot be driven by a page from elsewhere, nor by one whose name leads here", function()
+    -- What a page at this address gets when it gives an order, and whether it may read the answer.
+    local function try(address, target)
+      page:open(address)
+      return page:run([[return Promise.all([
+          fetch(arguments[0] + "/_sandbox/play", { method: "POST", mode: "no-cors",
+            headers: { "Content-Type": "text/plain" }, body: '{"status":500}' }),
+          fetch(arguments[0] + "/_sandbox/messages?all=1"),
+        ]).then((replies) => replies.map(({ status }) => status), (error) => String(error))]], target)
+    end
+    local port = box.plain_port
+    -- Its own name for this machine: to the browser it is the sandbox's own page.
+    local rebound = ("http://rebound.example.com:%d"):format(port)
+    assert.same({ 403, 403 }, try(rebound .. "/_sandbox/state", rebound))
+    -- Another page, which does not need to read the answer in order to do harm.
+    assert.is_string(try(rebound .. "/_sandbox/state", box.plain))
+    -- Another program of this machine that serves pages.
+    local other = assert(sandbox.start())
+    finally(function() other:stop() end)
+    assert.is_string(try(other.plain .. "/_sandbox/state", box.plain))
+    assert.equal(0, box:get("play").plays)
+    -- The same from its own page does something, so that the above says something.
+    assert.same({ 200, 200 }, try(box.plain .. "/_sandbox/state", box.plain))
+    assert.equal(1, box:get("play").plays)
+  end)
+
   it("never scrolls sideways, from a telephone's width on", function()
     send "+15005551003"
     for _, width in ipairs { 320, 390, 768, 1024, 1920 } do

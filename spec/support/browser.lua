@@ -76,7 +76,8 @@ function M.start(options)
   local arguments = { "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
     "--disable-background-networking", "--no-first-run", "--hide-scrollbars",
     ("--window-size=%d,%d"):format(options.width or 1280, options.height or 900),
-    "--user-data-dir=" .. work .. "/profile" }
+    -- Names as an attacker would have them: they lead here.
+    "--host-resolver-rules=MAP *.example.com 127.0.0.1", "--user-data-dir=" .. work .. "/profile" }
   if options.dark then arguments[#arguments + 1] = "--force-dark-mode" end
   local session = request(self.driver .. "/session", "POST", json.encode {
     capabilities = { alwaysMatch = {
