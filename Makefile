@@ -55,7 +55,7 @@ INCLUDES = -Isrc $(addprefix -isystem ,$(LUA_INCLUDE_DIR))
 COMPILE = $(CC) $(STD) $(WARNINGS) $(STRICT) $(INCLUDES) $(CURL_CFLAGS) $(CRYPTO_CFLAGS) \
   $(CPPFLAGS) $(CFLAGS)
 
-CORE := core e164 encode jwt address request proxy post head reader reader_lua buffer fork signal system
+CORE := core e164 encode jwt address request proxy post head reader reader_lua buffer fork signal system process
 CURL := engine request_lua connection wire post encode head reader buffer fork
 SOURCES := $(addprefix src/,$(addsuffix .c,$(sort $(CORE) $(CURL))))
 

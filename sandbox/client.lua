@@ -10,12 +10,14 @@ local M = {}
 --- One control request.
 -- @tparam table box
 -- @tparam string method
--- @tparam string path such as "/_sandbox/play"
+-- @tparam string path such as "play", or whole: "/_sandbox/play"
 -- @tparam ?table body sent as JSON
 -- @treturn table the answer
 -- @treturn nil,string
 function M.control(box, method, path, body)
-  local words = {"curl", "--silent", "--show-error", "--noproxy", "*", "--max-time", "30",
+  if path:sub(1, 1) ~= "/" then path = "/_sandbox/" .. path end
+  local words = {"curl", "--disable", "--silent", "--show-error", "--globoff", "--noproxy", "*",
+    "--max-time", "90",
     "--request", method, "--write-out", "\n%{http_code}"}
   if body then
     words[#words + 1] = "--data-raw"

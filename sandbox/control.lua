@@ -1,10 +1,14 @@
 --- The control paths, inside nginx: /_sandbox/...
 -- @module koresms.sandbox.control
 
+local app = require "koresms.sandbox.app"
 local cjson = require "cjson"
+local guard = require "koresms.sandbox.guard"
 local plays = require "koresms.sandbox.plays"
 local rules = require "koresms.sandbox.rules"
+local sample = require "koresms.sandbox.sample"
 local store = require "koresms.sandbox.store"
+local utf8 = require("koresms.sandbox.text").utf8
 
 local json = cjson.new()
 local M = {}
@@ -13,7 +17,7 @@ local identity
 
 --- Called once, before nginx makes its workers.
 function M.init(given)
-  identity = {bot_id = given.bot_id, client_id = given.client_id,
+  identity = {host = given.host, bot_id = given.bot_id, client_id = given.client_id,
     key = given.public_key and "public key" or "client secret"}
 end
 
@@ -34,6 +38,27 @@ local function body(known)
   return value
 end
 
+-- Seconds between two looks for what a request waits for, and the longest wait.
+local LOOK, LONGEST_WAIT = 0.1, 60
+
+local function is_given() return true end
+
+-- What may stand in the query of `messages`: how each is read.
+local QUERY = {after = tonumber, wait = tonumber, to = tostring, run = tostring,
+  all = is_given}
+
+-- The query, checked, or nil and what is wrong with it.
+local function query()
+  local given = {}
+  for name, value in pairs(ngx.req.get_uri_args()) do
+    local read = QUERY[name]
+    if not read then return nil, ("unknown parameter %q"):format(name) end
+    given[name] = read(value)
+    if given[name] == nil then return nil, name .. " must be a number" end
+  end
+  return given
+end
+
 -- Whether the play would change anything.
 local function plays_something(play)
   return plays.replaces(play) or play.delay or play.headers or play.content_type
@@ -45,8 +70,35 @@ function ROUTES.health.GET()
   return 200, '{"status":"ok"}'
 end
 
+-- With `all`, the exchanges, refused ones included; else the messages that were processed.
+-- With `wait`, the answer waits until there is something to tell.
 function ROUTES.messages.GET()
-  return 200, store.messages()
+  local given, wrong = query()
+  if not given then return fail(400, wrong) end
+  local read = given.all and store.exchanges or store.messages
+  local counter = given.all and "logged" or "processed"
+  local run = store.run()
+  local text, listed, count = read(given.after, given.to)
+  local looks = math.min(given.wait or 0, LONGEST_WAIT) / LOOK
+  -- Whoever knows another run is to hear of this one at once.
+  if (given.after or 0) > count or (given.run or run) ~= run then looks = 0 end
+  while listed == 0 and looks > 0 and not ngx.worker.exiting() and store.run() == run do
+    ngx.sleep(LOOK)
+    looks = looks - 1
+    -- What was looked at before is not looked at again.
+    if store.counted(counter) ~= count then text, listed, count = read(count, given.to) end
+  end
+  return 200, text
+end
+
+-- Sends a message to the sandbox itself, as a client would.
+function ROUTES.messages.POST()
+  local message, wrong = body(rules.message)
+  if not message then return fail(400, wrong) end
+  if not message.to then return fail(400, "to must be given") end
+  local sent, problem = sample.send(message, app.bot(), app.sign())
+  if not sent then return fail(409, problem) end
+  return 200, '{"sent":true}'
 end
 
 function ROUTES.messages.DELETE()
@@ -56,6 +108,7 @@ end
 
 function ROUTES.state.GET()
   return 200, json.encode({
+    host = identity.host,
     bot_id = identity.bot_id,
     client_id = identity.client_id,
     key = identity.key,
@@ -63,6 +116,7 @@ function ROUTES.state.GET()
     requests = store.counted("requests"),
     answers = store.answers(),
     bench_count = store.counted("bench"),
+    last_minute = store.last_minute(),
     plays = plays.waiting(),
     settings = store.settings(),
     worker = ngx.worker.pid(),
@@ -70,17 +124,38 @@ function ROUTES.state.GET()
   })
 end
 
+-- Everything as it was at the start.
+function ROUTES.state.DELETE()
+  store.reset()
+  plays.clear()
+  store.forget_permits()
+  store.reset_settings()
+  return ROUTES.state.GET()
+end
+
 function ROUTES.settings.GET()
   return 200, json.encode(store.settings())
 end
 
-function ROUTES.settings.PUT()
+function ROUTES.settings.POST()
   local changes, wrong = body(rules.settings)
   if not changes then return fail(400, wrong) end
   -- A limit that is set counts from now on.
   if changes.per_minute ~= nil then store.forget_permits() end
   store.set_settings(changes)
   return ROUTES.settings.GET()
+end
+
+ROUTES.settings.PUT = ROUTES.settings.POST
+
+function ROUTES.settings.DELETE()
+  store.forget_permits()
+  store.reset_settings()
+  return ROUTES.settings.GET()
+end
+
+function ROUTES.play.GET()
+  return 200, ('{"plays":%d,"waiting":%s}'):format(plays.waiting(), plays.list())
 end
 
 function ROUTES.play.POST()
@@ -107,6 +182,8 @@ local function keys(map)
 end
 
 local function answer()
+  local wrong = guard.check()
+  if wrong then return fail(403, wrong) end
   local route = ROUTES[ngx.var.uri:match("^/_sandbox/(%l+)$") or ""]
   if not route then return fail(404, "under /_sandbox/ there are: " .. keys(ROUTES)) end
   local handler = route[ngx.req.get_method()]
@@ -120,9 +197,13 @@ end
 --- Handles every request to a control path.
 function M.handle()
   local status, text = answer()
+  -- JSON is UTF-8, and what clients send need not be.
+  text = utf8(text)
   ngx.status = status
   ngx.header["Content-Type"] = "application/json; charset=utf-8"
   ngx.header["Content-Length"] = #text
+  ngx.header["Cache-Control"] = "no-store"
+  ngx.header["X-Content-Type-Options"] = "nosniff"
   ngx.print(text)
 end
 

@@ -1,11 +1,13 @@
 --- Runs nginx so that it never outlives the program that started it.
 -- A supervisor, a small shell script, makes the directory, starts nginx and then reads its
--- standard input, a pipe that this program holds open and never writes to again. The pipe
--- ends when it is closed, and also when this program dies, however it dies; the supervisor
--- then stops nginx and removes the directory. Should this program die while a child of its
--- own holds the pipe open, the supervisor sees within two seconds that its owner is gone.
+-- standard input, a pipe that this program holds open. A line in it is the order to stop. The
+-- pipe also ends when this program dies, however it dies; the supervisor then stops nginx and
+-- removes the directory. Should this program die while a child of its own holds the pipe open,
+-- the supervisor sees within two seconds that its owner is gone.
 -- @module koresms.sandbox.launch
 
+local certificate = require "koresms.sandbox.certificate"
+local needs = require "koresms.sandbox.needs"
 local shell = require "koresms.sandbox.shell"
 
 local M = {}
@@ -34,16 +36,10 @@ if mkdir -m 700 "$prefix"; then
   IFS= read -r settings
   printf '%s\n' "$settings" >settings.json
   while IFS= read -r line && [ "$line" != . ]; do printf '%s\n' "$line"; done >nginx.conf
-  (while read -r line; do :; done; kill -TERM $$) <&3 &
+  (read -r line; kill -TERM $$) <&3 &
   reader=$!
   exec </dev/null 3<&-
-  printf '%s\n' '[req]' 'distinguished_name = name' 'x509_extensions = server' 'prompt = no' \
-    '[name]' 'CN = koresms sandbox' '[server]' 'basicConstraints = critical, CA:TRUE' \
-    'keyUsage = critical, digitalSignature, keyCertSign' 'extendedKeyUsage = serverAuth' \
-    'subjectKeyIdentifier = hash' \
-    'subjectAltName = DNS:localhost, IP:127.0.0.1, IP:::1' >openssl.cnf
-  if openssl req -x509 -config openssl.cnf -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 \
-    -nodes -days 30 -keyout key.pem -out cert.pem; then
+  if CERTIFICATE; then
     "$nginx" -p "$prefix" -c nginx.conf -e error.log &
     server=$!
     tries=0
@@ -88,12 +84,6 @@ done
 -- use its capture, and whether other ports may help.
 local TROUBLES = {
   {"bind%(%) to (%S+) failed[^\n]*[Ii]n use", "the address %s is taken", true},
-  {"module 'openssl", "nginx cannot load luaossl for Lua 5.1: "
-    .. "install the Debian package lua-luaossl"},
-  {"module 'cjson", "nginx cannot load lua-cjson for Lua 5.1: "
-    .. "install the Debian package lua-cjson"},
-  {"module 'resty%.core", "ngx_lua cannot load lua-resty-core: "
-    .. "install the Debian package lua-resty-core"},
   {"koresms sandbox: ([^\n]+)", "%s"},
   {"%[emerg%] ([^\n]+)", "nginx did not start: %s"},
   {"init_by_lua error: ([^\n]+)", "nginx did not start: %s"},
@@ -104,6 +94,10 @@ local function trouble(prefix)
   if not file then return "the sandbox could not make its directory " .. prefix end
   local said = file:read("*a")
   file:close()
+  if said:find("module '[^']*' not found") then
+    local missing = needs.missing()
+    if missing then return missing end
+  end
   for _, row in ipairs(TROUBLES) do
     local capture = said:match(row[1])
     if capture then return row[2]:format(capture), row[3] end
@@ -117,11 +111,15 @@ end
 -- @tparam string program nginx
 -- @tparam string settings one line, kept in settings.json
 -- @tparam string conf the text of nginx.conf
+-- @tparam ?string listen the address on which it listens, 127.0.0.1 by default
+-- @tparam ?boolean kept whether there is a certificate; else one is made for this run
 -- @treturn file the pipe; closing it stops nginx, removes the directory, and waits for both
 -- @treturn nil,string,boolean a text, and whether other ports may help
-function M.launch(prefix, program, settings, conf)
+function M.launch(prefix, program, settings, conf, listen, kept)
   local directory, nginx = shell.quote(prefix), shell.quote(program)
-  local script = shell.quote(SUPERVISOR)
+  local script = shell.quote((SUPERVISOR:gsub("CERTIFICATE", function()
+    return kept and ":" or certificate.script(listen or "127.0.0.1", 30)
+  end)))
   local pipe, text = io.popen(COMMAND:format(script, directory, nginx, directory, nginx), "w")
   if not pipe then return nil, "the sandbox cannot start a process: " .. tostring(text) end
   -- The secret in the settings takes this way because argv can be read by everybody.

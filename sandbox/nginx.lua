@@ -13,8 +13,6 @@ local PATHS = "PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin:/usr/local/openresty/b
 local MODULE_DIRECTORIES = {"/usr/share/nginx/modules", "/usr/lib/nginx/modules",
   "/usr/lib64/nginx/modules"}
 
-local INSTALL = "install the Debian packages nginx-light, libnginx-mod-http-lua and lua-luaossl"
-
 local function exists(path)
   local file = io.open(path)
   return file ~= nil and file:close() ~= nil
@@ -37,7 +35,7 @@ end
 --- Looks for an nginx with ngx_lua.
 -- @tparam ?table names of the programs to try
 -- @treturn table {program=, modules=}
--- @treturn nil,string
+-- @treturn nil,string "nginx" where there is none, "ngx_lua" where none has it
 function M.find(names)
   local bare
   for _, name in ipairs(names or NAMES) do
@@ -49,10 +47,7 @@ function M.find(names)
       bare = bare or program
     end
   end
-  if bare then
-    return nil, ("the sandbox needs ngx_lua, which %s has not: %s"):format(bare, INSTALL)
-  end
-  return nil, "the sandbox needs nginx with ngx_lua, and found no nginx: " .. INSTALL
+  return nil, bare and "ngx_lua" or "nginx"
 end
 
 -- What LuaJIT inside nginx may search besides its own default: where a Lua 5.1 would look
@@ -94,10 +89,12 @@ http {
   keepalive_requests 1000000000;
   keepalive_timeout 3600s;
   http2_max_concurrent_streams 1024;
+  lua_socket_log_errors off;
   lua_package_path $path;
   lua_package_cpath $cpath;
   lua_shared_dict koresms_sandbox 4m;
   lua_shared_dict koresms_sandbox_messages 16m;
+  lua_shared_dict koresms_sandbox_log 16m;
   lua_shared_dict koresms_sandbox_short 32m;
   init_by_lua_block {
     local file = assert(io.open(ngx.config.prefix() .. "settings.json"))
@@ -107,23 +104,39 @@ http {
       local part = name:match("^koresms%.sandbox%.([%w_]+)$")
       return part and assert(loadfile(given.directory .. "/" .. part .. ".lua"))
     end)
-    require("koresms.sandbox.app").init(given)
-    require("koresms.sandbox.control").init(given)
+    for _, part in ipairs({"app", "control", "guard", "lines", "page", "sample"}) do
+      require("koresms.sandbox." .. part).init(given)
+    end
   }
   init_worker_by_lua_block {
     assert(io.open(ngx.config.prefix() .. "up", "w")):close()
   }
   server {
-    listen 127.0.0.1:$port ssl http2 backlog=4096;
-    listen 127.0.0.1:$plain_port backlog=4096;
-    ssl_certificate cert.pem;
-    ssl_certificate_key key.pem;
+    listen $address:$port ssl http2 backlog=4096;
+    listen $address:$plain_port backlog=4096;
+    ssl_certificate $certificate;
+    ssl_certificate_key $key;
     ssl_protocols TLSv1.2 TLSv1.3;
     location / {
       content_by_lua_block { require("koresms.sandbox.app").handle() }
     }
+    location = / {
+      content_by_lua_block { require("koresms.sandbox.page").handle() }
+    }
+    location /_page/ {
+      content_by_lua_block { require("koresms.sandbox.page").handle() }
+    }
+    location = /favicon.ico {
+      return 204;
+    }
     location /_sandbox {
       content_by_lua_block { require("koresms.sandbox.control").handle() }
+    }
+    # A client that has gone away ends the wait.
+    location = /_silence {
+      internal;
+      lua_check_client_abort on;
+      content_by_lua_block { require("koresms.sandbox.app").silence() }
     }
     location = /api/public/bot/bench/outboundsms {
       content_by_lua_block { require("koresms.sandbox.app").bench() }
@@ -134,7 +147,7 @@ http {
 
 --- The text of nginx.conf.
 -- @tparam table server what `find` gave
--- @tparam table box with port, plain_port, workers, log
+-- @tparam table box with listen, port, plain_port, workers, log, ca_file, key_file
 -- @treturn string
 function M.conf(server, box)
   local modules = {}
@@ -150,6 +163,9 @@ function M.conf(server, box)
     modules = table.concat(modules, "\n"),
     path = quote(lua51(package.path)),
     cpath = quote(lua51(package.cpath)),
+    address = box.listen:find(":", 1, true) and "[" .. box.listen .. "]" or box.listen,
+    certificate = quote(box.ca_file),
+    key = quote(box.key_file),
     port = tostring(box.port),
     plain_port = tostring(box.plain_port),
   }

@@ -47,6 +47,15 @@ local PORT = {"a port number, 1 to 65535", number(1, 65535, true)}
 local RETRY_AFTER = {"a number of seconds, a date as text, or false",
   either(either(number(0, 2^53), line), one_of(false))}
 
+local E164 = {"a number of E.164, such as +911234567890", function(value)
+  return type(value) == "string" and #value <= 16 and value:find("^%+[1-9]%d+$") ~= nil
+end}
+
+local ADDRESS = {"an IP address, such as 127.0.0.1 or ::1", function(value)
+  return type(value) == "string"
+    and (value:find("^%d+%.%d+%.%d+%.%d+$") ~= nil or value:find("^[%x:]*:[%x:.]*$") ~= nil)
+end}
+
 --- What the running sandbox can be told.
 M.settings = {
   per_minute = {"a whole number of at least 1, or false",
@@ -63,9 +72,12 @@ M.options = {
   client_id = LINE,
   client_secret = LINE,
   public_key = {"an RSA public key in PEM", is("string")},
+  listen = ADDRESS,
   port = PORT,
   plain_port = PORT,
   prefix = LINE,
+  state = LINE,
+  lines = BOOLEAN,
   log = LINE,
   workers = {"a whole number, 1 to 64", number(1, 64, true)},
 }
@@ -83,9 +95,13 @@ M.play = {
   retry_after = RETRY_AFTER,
   delay = SECONDS,
   close = BOOLEAN,
-  json = {'"wrong"', one_of("wrong")},
+  silent = BOOLEAN,
+  json = {'"wrong" or "errors"', one_of("wrong", "errors")},
   html = BOOLEAN,
 }
+
+--- A message that the sandbox sends to itself.
+M.message = {to = E164, from = E164}
 
 local function names(rules)
   local list = {}

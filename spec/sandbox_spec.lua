@@ -322,7 +322,7 @@ describe("the sandbox", function()
         {"POST", "/_sandbox/play", {times = 1}, "needs something to play"},
         {"POST", "/_sandbox/play", {status = 99}, "status must be"},
         {"POST", "/_sandbox/play", nil, "must be a JSON object"},
-        {"PUT", "/_sandbox/play", nil, "this path takes: DELETE, POST"},
+        {"PUT", "/_sandbox/play", nil, "this path takes: DELETE, GET, POST"},
         {"GET", "/_sandbox/nothing", nil, "health, messages, play, settings, state"},
       }) do
         local answer, text = box:control(row[1], row[2], row[3])
@@ -435,7 +435,7 @@ describe("a sandbox's life", function()
   it("begins with a text when it cannot", function()
     local missing, text = nginx.find({"no-such-nginx"})
     assert.is_nil(missing)
-    assert.matches("nginx%-light, libnginx%-mod%-http%-lua and lua%-luaossl", text)
+    assert.equal("nginx", text)
     missing, text = sandbox.start({prefix = "/tmp"})
     assert.is_nil(missing)
     assert.matches("must not exist yet", text)

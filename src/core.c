@@ -91,5 +91,6 @@ KSMS_EXPORT int luaopen_koresms_core(lua_State *L)
     ksms_open_reader(L);
     ksms_open_signal(L);
     ksms_open_system(L);
+    ksms_open_process(L);
     return 1;
 }

@@ -40,6 +40,7 @@ void ksms_open_proxy(lua_State *L);
 void ksms_open_request(lua_State *L);
 void ksms_open_signal(lua_State *L);
 void ksms_open_system(lua_State *L);
+void ksms_open_process(lua_State *L);
 
 /* As Lua itself raises it. */
 static inline int ksms_no_memory(lua_State *L)

@@ -14,7 +14,7 @@ test="$demo libluajit2-5.1-dev luajit2
   lua5.1 liblua5.1-0-dev lua5.2 liblua5.2-dev lua5.3 liblua5.3-dev
   lua-busted lua-check lua-posix luarocks libfaketime procps binutils clang libclang-rt-dev
   cppcheck valgrind locales
-  python3 python3-jwt python3-cryptography"
+  python3 python3-jwt python3-cryptography chromium chromium-driver"
 
 case ${1-} in
   demo) wanted=$demo ;;
