@@ -209,6 +209,19 @@ static const char *failed_phase(const ksms_engine *e, CURL *easy)
     return connected == 0 ? "connect" : "handshake";
 }
 
+/*
+** Tells libcurl that a connection is in use. Where its socket is read and written by us, libcurl
+** else takes it for one that nobody needs, and closes it once the peer has (it looks when it makes
+** another one, which then has the same descriptor: each would read the answer of the other). A
+** send of nothing ties it to its handle.
+*/
+static void claim(ksms_connection *c)
+{
+    size_t n;
+    if (c->engine->direct)
+        (void)curl_easy_send(c->easy, "", 0, &n);
+}
+
 /* libcurl has connected, or could not. */
 static void connect_ended(ksms_connection *c, CURLcode code)
 {
@@ -218,6 +231,7 @@ static void connect_ended(ksms_connection *c, CURLcode code)
         && c->fd != CURL_SOCKET_BAD) {
         c->engine->connecting--;
         c->state = KSMS_BUSY;
+        claim(c);
         ksms_connected(c);
         return;
     }
