@@ -249,7 +249,9 @@ describe("light threads", function()
       local messages = {}
       for i = 1, 20 do messages[i] = { to = number(i) } end
       local retries = 0
-      require("koresms.client").session(c).settings.on_event = function(event) if event.kind == "retry" then retries = retries + 1 end end
+      require("koresms.client").session(c).settings.on_event = function(event)
+        if event.kind == "retry" then retries = retries + 1 end
+      end
       for r in c:send_many(messages, { concurrency = 20 }) do
         if r.code ~= "connect" or r.attempts ~= 0 then wrong[#wrong + 1] = r.code end
       end

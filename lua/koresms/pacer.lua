@@ -127,14 +127,14 @@ end
 
 --- The least time in which the limits let so many messages of a stream begin.
 -- @tparam number count
--- @tparam ?boolean running whether the limits are used up already: else the first window is free
+-- @tparam ?boolean used_up whether the limits are used up already: else the first window is free
 --   at once
 -- @treturn number seconds
-function pacer:least_time(count, running)
+function pacer:least_time(count, used_up)
   local seconds = 0
   for _, w in ipairs(self.windows) do
     local share = w.limit - w.reserve
-    local windows = running and count / share or math.floor((count - 1) / share)
+    local windows = used_up and count / share or math.floor((count - 1) / share)
     seconds = math.max(seconds, windows * (w.life + w.width))
   end
   return count > 0 and seconds or 0

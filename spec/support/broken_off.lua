@@ -230,6 +230,9 @@ local BATCH = 16
 -- So many problems are enough.
 local MANY = 12
 
+-- A sweep of the short form takes a second.
+local SLOW = 20
+
 -- The numbers of the places that are played: all, or some evenly spread and some at random.
 local function places_of(dice, most, few)
   local chosen, out = {}, {}
@@ -281,7 +284,12 @@ function Ground:sweep(case)
   if not verify() then renew() end
   local ns = places_of(self.dice, most, case.few)
   local before, played = M.memory(), 0
+  local began = os.time()
   for i, n in ipairs(ns) do
+    if not M.long and os.time() - began > SLOW * M.patience then
+      problems[#problems + 1] = case.name .. ": takes too long"
+      break
+    end
     self:guard(30)
     play(n)
     played = played + 1

@@ -19,13 +19,13 @@ local M = {}
 --   source is a function; `also`: see the ledger's `told`
 -- @treturn table with the methods below
 function M.open(ledger, options)
-  local self = setmetatable({ ledger = ledger, also = options.also, list = {}, told = {}, count = 0,
-    pulled = 0, over = false, failed = false,
+  local self = setmetatable({ ledger = ledger, also = options.also, list = {}, places = {}, told = {},
+    pulled = 0, pull = options.pull, over = false, failed = false,
     broken = false, -- a step was broken off
   }, Stream)
   for i, kind in ipairs(options.kinds) do
     local to = ledger.ground:number(kind)
-    self.list[i] = { to = to, id = to }
+    self.list[i], self.places[to] = { to = to, id = to }, i
   end
   local source = self.list
   if options.pull then
@@ -49,12 +49,16 @@ end
 
 --- Notes a result.
 function Stream:take(result)
-  local message = self.list[result.index or 0]
-  if not message or self.told[result.index] then
+  local place = self.places[result.to]
+  if not place or self.told[place] then
     return self.ledger:problem("message %s is told twice", tostring(result.index))
   end
-  self.told[result.index], self.count = true, self.count + 1
-  self.ledger:told(message.to, result, self.also)
+  -- What a function gave may be lost before it is counted; an array has places of its own.
+  if result.index ~= place and not (self.pull and self.broken) then
+    self.ledger:problem("message %d is told as message %s", place, tostring(result.index))
+  end
+  self.told[place] = true
+  self.ledger:told(result.to, result, self.also)
 end
 
 -- Notes what one step gave.
