@@ -177,13 +177,20 @@ local function settle(session, job, reply)
   job.attempts, job.token = job.attempts + reply.starts, nil
   if reply.starts > 0 then job.permit = false end
   if judged.code ~= "rate_limited" then
-    if session.pacer.probe then session.pacer:ended(reply.status ~= nil) end
     return judged
   end
   local pause = pause_of(reply)
   session.pacer:pause(clock(), pause)
   if session.settings.on_event then tell(session, job, { kind = "pause", seconds = pause }) end
   return judged, pause
+end
+
+local function exchange(session, worker, job)
+  local pacer = session.pacer
+  if pacer.probe then pacer:begin(clock()) end
+  local reply = worker:exchange(job)
+  if pacer.probe then pacer:ended(reply.status ~= nil) end
+  return reply
 end
 
 -- One request of a job. Returns its verdict, and the seconds of a pause that began with it.
@@ -194,10 +201,12 @@ local function attempt(session, worker, job)
   if not token then return not_sent("sign", text) end
   job.token, job.tries = token, job.tries + 1
   job.connect_timeout = job.plan.connect_timeout
-  if not session.settings.on_event then return settle(session, job, worker:exchange(job)) end
+  if not session.settings.on_event then
+    return settle(session, job, exchange(session, worker, job))
+  end
   tell(session, job, { kind = "attempt", attempt = job.tries })
   local begun = clock()
-  local reply = worker:exchange(job)
+  local reply = exchange(session, worker, job)
   tell(session, job, { kind = "attempt", attempt = job.tries, elapsed = clock() - begun,
     reused = reply.reused })
   return settle(session, job, reply)

@@ -11,8 +11,8 @@ local BUCKETS = 1000
 -- Requests do not take equally long to arrive: what leaves 60 s apart may arrive closer.
 local GUARD = 0.1
 
--- After a pause one message goes first. The others ask again so often (seconds) whether it has
--- passed, and no longer wait for it after so many seconds.
+-- After a pause one message of a stream goes first (single sends go one by one anyway). The others
+-- ask again so often (seconds) whether it has passed, and no longer wait for it after so many.
 local PROBE_INTERVAL, PROBE_MAX = 0.05, 1
 
 local running, status = coroutine.running, coroutine.status
@@ -75,12 +75,11 @@ function M.new(per_minute, per_hour)
   return self
 end
 
--- Whether the message is under way that goes first after a pause. One whose sender is gone, or
+-- Whether the message is under way that goes first after a pause. One whose worker is gone, or
 -- asks for another permit, was broken off.
 local function is_out(probe, now)
   local prober = probe.prober
-  return prober and probe.ends > now and prober ~= (running() or true)
-    and (prober == true or status(prober) ~= "dead")
+  return prober and probe.ends > now and prober ~= running() and status(prober) ~= "dead"
 end
 
 --- Takes a permit, of all windows or of none.
@@ -90,7 +89,7 @@ end
 --   same clock
 function pacer:take(now, stream)
   if self.resume_at > now then return self.resume_at end
-  if self.probe and is_out(self.probe, now) then return now + PROBE_INTERVAL end
+  if stream and self.probe and is_out(self.probe, now) then return now + PROBE_INTERVAL end
   local when
   local windows = self.windows
   for i = 1, #windows do
@@ -99,7 +98,6 @@ function pacer:take(now, stream)
   end
   if when then return when end
   for i = 1, #windows do windows[i]:spend(now) end
-  if self.probe then self.probe = { prober = running() or true, ends = now + PROBE_MAX } end
   return nil
 end
 
@@ -112,11 +110,17 @@ function pacer:pause(now, seconds)
   self.probe = {}
 end
 
+--- A request begins: the first one after a pause, where `probe` is set.
+-- @tparam number now
+function pacer:begin(now)
+  if not is_out(self.probe, now) then self.probe = { prober = running(), ends = now + PROBE_MAX } end
+end
+
 --- A request has ended, and not because the platform is throttled.
 -- @tparam boolean passed whether the platform has answered
 function pacer:ended(passed)
   local probe = self.probe
-  if probe and probe.prober == (running() or true) then self.probe = not passed and {} or nil end
+  if probe and probe.prober and probe.prober == running() then self.probe = not passed and {} or nil end
 end
 
 --- Ends a pause.

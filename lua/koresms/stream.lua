@@ -217,7 +217,7 @@ end
 --- The next result; nil at the end.
 function Stream:next()
   -- Still set where an error broke off the last call, or where that is not over.
-  if self.inside then self.workers:enter_again(self.inside) end
+  if self.inside then self.workers:enter_again() end
   self.inside = true
   local result = advance(self)
   self.inside = false
@@ -250,7 +250,7 @@ function M.open(session, source, options)
     slow = false, -- did the source take its time, when it was last asked?
     forks = core.forks(), -- at the time
     results = new_queue(), late = new_queue(),
-    inside = false, -- is a result being asked for? The coroutine, where it is suspended meanwhile
+    inside = false, -- is a result being asked for?
     ended = false, -- nothing is pulled any more
     left = false, -- the caller wants nothing to start
   }, Stream)

@@ -19,9 +19,16 @@ local REPLY, TIME, WORK = {}, {}, {}
 local Worker = {}
 Worker.__index = Worker
 
+-- Whether another has taken the place of a worker: of one that was suspended in a function of the
+-- caller's, when the caller came back without it. It goes on alone, if ever.
+local function is_replaced(self)
+  return self.pool.workers[self.place] ~= self
+end
+
 --- One exchange; see koresms.curl.transport.
 function Worker:exchange(job)
   local transport, request = self.pool.transport, self.request
+  if is_replaced(self) then return transport:exchange(job) end
   if not transport:start(request, job) then
     self.waits = REPLY
     yield(REPLY)
@@ -32,6 +39,7 @@ end
 
 --- Waits until some time, or until the client is closed.
 function Worker:wait(when)
+  if is_replaced(self) then return self.pool.transport:wait(when) end
   self.when = when
   self.waits = TIME
   yield(TIME)
@@ -39,8 +47,9 @@ function Worker:wait(when)
 end
 
 --- Waits until there may be something to do.
--- @treturn boolean true
+-- @treturn boolean whether there may be
 function Worker:idle()
+  if is_replaced(self) then return false end
   self.waits = WORK
   yield(WORK)
   self.waits = nil
@@ -74,7 +83,8 @@ local function repair(self)
     if state == "normal" or worker.thread == me then
       error("koresms: the next result is asked for by what the stream itself has called", 0)
     end
-    if state == "dead" then worker = new_worker(self, place) end
+    -- One that waits for nothing is suspended in a function of the caller's.
+    if state == "dead" or not worker.waits then worker = new_worker(self, place) end
     if worker.waits == WORK then
       idle[#idle + 1] = worker
     elseif worker.waits == TIME then
@@ -89,10 +99,8 @@ local function repair(self)
 end
 
 --- A result is asked for, and the last time was not over.
--- @param inside what the stream has as `inside`
-function Pool:enter_again(inside)
-  -- A coroutine that is suspended in a function of the caller's goes on later, if ever.
-  if inside == true or status(inside) ~= "suspended" then repair(self) end
+function Pool:enter_again()
+  repair(self)
 end
 
 --- How many messages could be started now, by the worker that pulls and by those without work.
@@ -102,7 +110,9 @@ end
 
 --- Gives a worker the turn to pull, where it can be had.
 function Pool:may_pull(worker)
-  if self.puller or self.pulls <= 0 or self.stream.slow then return false end
+  if self.puller or self.pulls <= 0 or self.stream.slow or is_replaced(worker) then
+    return false
+  end
   self.pulls = self.pulls - 1
   self.puller = worker
   return true
@@ -120,11 +130,9 @@ local function settle(self, worker, ok, what, ...)
   if what == TIME then
     self.sleepers[worker] = true
   elseif what == WORK or status(worker.thread) == "dead" then
-    self.idle[#self.idle + 1] = worker
+    if not is_replaced(worker) then self.idle[#self.idle + 1] = worker end
   else
-    self.stream.inside = running() or true
     local function go_on(...)
-      self.stream.inside = true
       return settle(self, worker, resume(worker.thread, ...))
     end
     return go_on(yield(what, ...))
