@@ -12,11 +12,11 @@
 
 #if LUA_VERSION_NUM >= 502
 
-#define ksms_setfuncs(L, l)     luaL_setfuncs(L, l, 0)
-#define ksms_rawlen(L, i)       ((size_t)lua_rawlen(L, i))
+#define ksms_setfuncs(L, l) luaL_setfuncs(L, l, 0)
+#define ksms_rawlen(L, i)   ((size_t)lua_rawlen(L, i))
 /* A build for 5.4 loads into LuaJIT without complaint and reads wrong
    upvalues there; with this call the loader refuses it. */
-#define ksms_checkversion(L)    luaL_checkversion(L)
+#define ksms_checkversion(L) luaL_checkversion(L)
 
 #else
 
@@ -28,15 +28,15 @@ static inline void ksms_setfuncs(lua_State *L, const luaL_Reg *l)
     }
 }
 
-#define ksms_rawlen(L, i)       lua_objlen(L, i)
-#define ksms_checkversion(L)    ((void)(L))
+#define ksms_rawlen(L, i)    lua_objlen(L, i)
+#define ksms_checkversion(L) ((void)(L))
 
 #endif
 
 #if LUA_VERSION_NUM >= 504
-#define ksms_newuserdata(L, n)  lua_newuserdatauv(L, n, 0)
+#define ksms_newuserdata(L, n) lua_newuserdatauv(L, n, 0)
 #else
-#define ksms_newuserdata(L, n)  lua_newuserdata(L, n)
+#define ksms_newuserdata(L, n) lua_newuserdata(L, n)
 #endif
 
 /*
@@ -45,8 +45,8 @@ static inline void ksms_setfuncs(lua_State *L, const luaL_Reg *l)
 ** The class is registered once it is complete, so that an error in between
 ** leaves none without a finalizer.
 */
-static inline void ksms_newclass(lua_State *L, const char *name,
-                                 const luaL_Reg *l, lua_CFunction gc)
+static inline void ksms_newclass(lua_State *L, const char *name, const luaL_Reg *l,
+                                 lua_CFunction gc)
 {
     luaL_getmetatable(L, name);
     if (lua_isnil(L, -1)) {

@@ -8,8 +8,7 @@
 
 size_t ksms_b64url(char *to, const unsigned char *s, size_t n)
 {
-    static const char digit[] =
-        "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+    static const char digit[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
     char *p = to;
     for (; n >= 3; s += 3, n -= 3) {
         *p++ = digit[s[0] >> 2];
@@ -61,8 +60,7 @@ int ksms_is_utf8(const char *s, size_t n)
     const unsigned char *p = (const unsigned char *)s, *end = p + n;
     while (p < end) {
         unsigned long c = *p++;
-        int more = c < 0x80 ? 0 : c >> 5 == 6 ? 1 : c >> 4 == 14 ? 2
-                 : c >> 3 == 30 ? 3 : -1;
+        int more = c < 0x80 ? 0 : c >> 5 == 6 ? 1 : c >> 4 == 14 ? 2 : c >> 3 == 30 ? 3 : -1;
         static const unsigned long least[] = {0, 0x80, 0x800, 0x10000};
         int i;
         if (more < 0 || end - p < more)

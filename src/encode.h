@@ -11,7 +11,7 @@
 #endif
 
 /* Characters of 'n' bytes in base64url without padding (RFC 4648, 5). */
-#define ksms_b64_len(n)     (((n) * 4 + 2) / 3)
+#define ksms_b64_len(n) (((n)*4 + 2) / 3)
 
 /* Writes ksms_b64_len(n) characters; returns their number. */
 size_t ksms_b64url(char *to, const unsigned char *s, size_t n);

@@ -71,7 +71,7 @@ struct ksms_connection {
     CURL *easy; /* owns the connection */
     curl_socket_t fd;
     enum ksms_connection_state state;
-    int given_up;           /* libcurl has closed its side, see connection.c */
+    int given_up;          /* libcurl has closed its side, see connection.c */
     int number;            /* in the engine's array */
     ksms_request *request; /* NULL where it is idle */
     ksms_connection *next; /* on the stack of idle ones */

@@ -36,9 +36,9 @@ Ubuntu), openssl-devel (Fedora), openssl-dev (Alpine), openssl (Homebrew)"
 /* May be given to the compiler, so that the other branch is built, too. */
 #ifndef KSMS_HAVE_EVP_MAC
 #if defined(LIBRESSL_VERSION_NUMBER) || OPENSSL_VERSION_NUMBER < 0x30000000L
-#define KSMS_HAVE_EVP_MAC   0
+#define KSMS_HAVE_EVP_MAC 0
 #else
-#define KSMS_HAVE_EVP_MAC   1
+#define KSMS_HAVE_EVP_MAC 1
 #endif
 #endif
 
@@ -47,27 +47,26 @@ Ubuntu), openssl-devel (Fedora), openssl-dev (Alpine), openssl (Homebrew)"
 #include <openssl/params.h>
 #endif
 
-#define SIGNER          "koresms.signer"
+#define SIGNER "koresms.signer"
 
 /* The platform's own secrets have 44 characters. What lies outside of this
    is a slip: a variable that holds another thing, or another kind of file. */
-#define SECRET_MIN      2
-#define SECRET_MAX      1024
+#define SECRET_MIN 2
+#define SECRET_MAX 1024
 
-#define RSA_MIN_BITS    2048
-#define RSA_MAX_BITS    8192
-#define SIGNATURE_MAX   (RSA_MAX_BITS / 8)
+#define RSA_MIN_BITS  2048
+#define RSA_MAX_BITS  8192
+#define SIGNATURE_MAX (RSA_MAX_BITS / 8)
 
-#define TTL_MAX         3600
+#define TTL_MAX 3600
 
 /* Every byte of a name may become "\u00XX"; the rest of the claims are two
    integers, a jti and their names. */
-#define CLAIMS_MAX      (2 * 6 * KSMS_NAME_MAX + 192)
-#define HEAD_MAX        64          /* the encoded header and its dot */
-#define TOKEN_MAX       (HEAD_MAX + ksms_b64_len(CLAIMS_MAX) + 1 \
-                         + ksms_b64_len(SIGNATURE_MAX))
+#define CLAIMS_MAX (2 * 6 * KSMS_NAME_MAX + 192)
+#define HEAD_MAX   64 /* the encoded header and its dot */
+#define TOKEN_MAX  (HEAD_MAX + ksms_b64_len(CLAIMS_MAX) + 1 + ksms_b64_len(SIGNATURE_MAX))
 
-#define JTI_BYTES       16          /* 128 random bits */
+#define JTI_BYTES 16 /* 128 random bits */
 
 typedef struct algorithm {
     const char *name;
@@ -75,28 +74,25 @@ typedef struct algorithm {
     int hmac;
 } algorithm;
 
-static const algorithm algorithms[] = {
-    {"HS256", "SHA256", 1},
-    {"HS512", "SHA512", 1},
-    {"RS256", "SHA256", 0},
-    {"RS512", "SHA512", 0},
-    {NULL, NULL, 0}
-};
+static const algorithm algorithms[] = {{"HS256", "SHA256", 1},
+                                       {"HS512", "SHA512", 1},
+                                       {"RS256", "SHA256", 0},
+                                       {"RS512", "SHA512", 0},
+                                       {NULL, NULL, 0}};
 
 typedef struct signer {
-    EVP_MD_CTX *keyed;          /* RSA (and HMAC before 3.0): keyed template */
-    EVP_MD_CTX *work;           /* receives a copy of 'keyed' per signature */
+    EVP_MD_CTX *keyed; /* RSA (and HMAC before 3.0): keyed template */
+    EVP_MD_CTX *work;  /* receives a copy of 'keyed' per signature */
 #if KSMS_HAVE_EVP_MAC
-    EVP_MAC_CTX *mac;           /* HMAC: keyed, started anew per signature */
+    EVP_MAC_CTX *mac; /* HMAC: keyed, started anew per signature */
 #endif
     double ttl;
     int jti;
-    size_t head_len;            /* 0 in a signer that was closed */
+    size_t head_len; /* 0 in a signer that was closed */
     size_t claims_len;
-    char head[HEAD_MAX];        /* encoded header and its dot */
-    char claims[CLAIMS_MAX];    /* the constant claims */
+    char head[HEAD_MAX];     /* encoded header and its dot */
+    char claims[CLAIMS_MAX]; /* the constant claims */
 } signer;
-
 
 /* ------------------------------------------------------------------- key */
 
@@ -118,7 +114,9 @@ static void push_crypto_error(lua_State *L, const char *what)
 /* A passphrase is asked for: note that, and have none. */
 static int no_passphrase(char *buf, int size, int writing, void *asked)
 {
-    (void)buf; (void)size; (void)writing;
+    (void)buf;
+    (void)size;
+    (void)writing;
     *(int *)asked = 1;
     return -1;
 }
@@ -139,14 +137,12 @@ static const char *rsa_fault(const EVP_PKEY *key)
 /* Keys 's->keyed' with 'key'; the context takes its own reference. */
 static int key_context(signer *s, const EVP_MD *md, EVP_PKEY *key)
 {
-    return (s->keyed = EVP_MD_CTX_new()) != NULL
-        && (s->work = EVP_MD_CTX_new()) != NULL
-        && EVP_DigestSignInit(s->keyed, NULL, md, NULL, key) == 1;
+    return (s->keyed = EVP_MD_CTX_new()) != NULL && (s->work = EVP_MD_CTX_new()) != NULL
+           && EVP_DigestSignInit(s->keyed, NULL, md, NULL, key) == 1;
 }
 
 /* NULL, or a static text. The PEM text is the one thing that is read. */
-static const char *key_rsa(signer *s, const algorithm *a,
-                           const char *pem, size_t n)
+static const char *key_rsa(signer *s, const algorithm *a, const char *pem, size_t n)
 {
     const char *fault;
     int asked = 0;
@@ -157,9 +153,8 @@ static const char *key_rsa(signer *s, const algorithm *a,
     key = PEM_read_bio_PrivateKey(bio, NULL, no_passphrase, &asked);
     BIO_free(bio);
     if (key == NULL)
-        return asked
-            ? "the private key is encrypted; give one without a passphrase"
-            : "no private key in PEM form was found";
+        return asked ? "the private key is encrypted; give one without a passphrase"
+                     : "no private key in PEM form was found";
     fault = rsa_fault(key);
     if (fault == NULL && !key_context(s, EVP_get_digestbyname(a->digest), key))
         fault = "the private key cannot sign";
@@ -169,18 +164,15 @@ static const char *key_rsa(signer *s, const algorithm *a,
 
 #if KSMS_HAVE_EVP_MAC
 
-static const char *key_hmac(signer *s, const algorithm *a,
-                            const char *secret, size_t n)
+static const char *key_hmac(signer *s, const algorithm *a, const char *secret, size_t n)
 {
     OSSL_PARAM params[2];
     EVP_MAC *mac = EVP_MAC_fetch(NULL, "HMAC", NULL);
-    params[0] = OSSL_PARAM_construct_utf8_string(OSSL_MAC_PARAM_DIGEST,
-                                                 (char *)a->digest, 0);
+    params[0] = OSSL_PARAM_construct_utf8_string(OSSL_MAC_PARAM_DIGEST, (char *)a->digest, 0);
     params[1] = OSSL_PARAM_construct_end();
     s->mac = mac != NULL ? EVP_MAC_CTX_new(mac) : NULL;
     EVP_MAC_free(mac);
-    if (s->mac == NULL
-        || EVP_MAC_init(s->mac, (const unsigned char *)secret, n, params) != 1)
+    if (s->mac == NULL || EVP_MAC_init(s->mac, (const unsigned char *)secret, n, params) != 1)
         return "the client secret cannot sign";
     return NULL;
 }
@@ -191,8 +183,8 @@ static int can_restart(void)
     return OpenSSL_version_num() >= 0x30000030UL;
 }
 
-static int sign_hmac(const signer *s, const unsigned char *data, size_t n,
-                     unsigned char *sig, size_t *sig_len)
+static int sign_hmac(const signer *s, const unsigned char *data, size_t n, unsigned char *sig,
+                     size_t *sig_len)
 {
     EVP_MAC_CTX *copy = NULL, *mac = s->mac;
     int ok;
@@ -203,40 +195,36 @@ static int sign_hmac(const signer *s, const unsigned char *data, size_t n,
         ok = mac != NULL;
     }
     ok = ok && EVP_MAC_update(mac, data, n) == 1
-            && EVP_MAC_final(mac, sig, sig_len, SIGNATURE_MAX) == 1;
+         && EVP_MAC_final(mac, sig, sig_len, SIGNATURE_MAX) == 1;
     EVP_MAC_CTX_free(copy);
     return ok;
 }
 
 #else
 
-static const char *key_hmac(signer *s, const algorithm *a,
-                            const char *secret, size_t n)
+static const char *key_hmac(signer *s, const algorithm *a, const char *secret, size_t n)
 {
-    EVP_PKEY *key = EVP_PKEY_new_mac_key(EVP_PKEY_HMAC, NULL,
-                                         (const unsigned char *)secret, (int)n);
-    int ok = key != NULL
-          && key_context(s, EVP_get_digestbyname(a->digest), key);
+    EVP_PKEY *key
+        = EVP_PKEY_new_mac_key(EVP_PKEY_HMAC, NULL, (const unsigned char *)secret, (int)n);
+    int ok = key != NULL && key_context(s, EVP_get_digestbyname(a->digest), key);
     EVP_PKEY_free(key);
     return ok ? NULL : "the client secret cannot sign";
 }
 
 #endif
 
-static int sign(const signer *s, const unsigned char *data, size_t n,
-                unsigned char *sig, size_t *sig_len)
+static int sign(const signer *s, const unsigned char *data, size_t n, unsigned char *sig,
+                size_t *sig_len)
 {
     *sig_len = SIGNATURE_MAX;
 #if KSMS_HAVE_EVP_MAC
     if (s->mac != NULL)
         return sign_hmac(s, data, n, sig, sig_len);
 #endif
-    return s->keyed != NULL
-        && EVP_MD_CTX_copy_ex(s->work, s->keyed) == 1
-        && EVP_DigestSignUpdate(s->work, data, n) == 1
-        && EVP_DigestSignFinal(s->work, sig, sig_len) == 1;
+    return s->keyed != NULL && EVP_MD_CTX_copy_ex(s->work, s->keyed) == 1
+           && EVP_DigestSignUpdate(s->work, data, n) == 1
+           && EVP_DigestSignFinal(s->work, sig, sig_len) == 1;
 }
-
 
 /* ------------------------------------------------------------------- Lua */
 
@@ -258,8 +246,10 @@ static const char *field(lua_State *L, const char *name, size_t *n)
 {
     lua_getfield(L, 1, name);
     if (lua_type(L, -1) != LUA_TSTRING)
-        luaL_error(L, "bad argument #1 to 'signer' (field '%s': string "
-                   "expected, got %s)", name, luaL_typename(L, -1));
+        luaL_error(L,
+                   "bad argument #1 to 'signer' (field '%s': string "
+                   "expected, got %s)",
+                   name, luaL_typename(L, -1));
     return lua_tolstring(L, -1, n);
 }
 
@@ -272,14 +262,12 @@ static const algorithm *find_algorithm(const char *name)
 }
 
 /* Appends the claim 'name' from the option 'option'; NULL where it won't do. */
-static char *string_claim(lua_State *L, char *p, const char *name,
-                          const char *option)
+static char *string_claim(lua_State *L, char *p, const char *name, const char *option)
 {
     size_t n;
     const char *s = field(L, option, &n);
     if (n == 0 || n > KSMS_NAME_MAX || !ksms_is_utf8(s, n)) {
-        lua_pushfstring(L, "%s: expected 1 to %d bytes of UTF-8 text",
-                        option, KSMS_NAME_MAX);
+        lua_pushfstring(L, "%s: expected 1 to %d bytes of UTF-8 text", option, KSMS_NAME_MAX);
         return NULL;
     }
     p = ksms_literal(p, name);
@@ -294,8 +282,7 @@ static int prepare(lua_State *L, signer *s, const algorithm *a)
     p = ksms_literal(p, "{\"alg\":\"");
     p = ksms_literal(p, a->name);
     p = ksms_literal(p, "\",\"typ\":\"JWT\"}");
-    s->head_len = ksms_b64url(s->head, (unsigned char *)header,
-                              (size_t)(p - header));
+    s->head_len = ksms_b64url(s->head, (unsigned char *)header, (size_t)(p - header));
     s->head[s->head_len++] = '.';
     p = string_claim(L, s->claims, "{\"appId\":\"", "client_id");
     if (p != NULL)
@@ -331,12 +318,14 @@ static int l_signer(lua_State *L)
     a = find_algorithm(field(L, "algorithm", &n));
     if (a == NULL)
         return luaL_error(L, "bad argument #1 to 'signer' (field 'algorithm': "
-                          "expected HS256, HS512, RS256 or RS512)");
+                             "expected HS256, HS512, RS256 or RS512)");
     lua_getfield(L, 1, "ttl");
     s->ttl = lua_tonumber(L, -1);
     if (!(s->ttl >= 1 && s->ttl <= TTL_MAX))
-        return luaL_error(L, "bad argument #1 to 'signer' (field 'ttl': "
-                          "expected 1 to %d)", TTL_MAX);
+        return luaL_error(L,
+                          "bad argument #1 to 'signer' (field 'ttl': "
+                          "expected 1 to %d)",
+                          TTL_MAX);
     s->ttl = floor(s->ttl);
     lua_getfield(L, 1, "jti");
     s->jti = lua_toboolean(L, -1);
@@ -348,8 +337,8 @@ static int l_signer(lua_State *L)
     }
     if (a->hmac && (n < SECRET_MIN || n > SECRET_MAX)) {
         lua_pushnil(L);
-        lua_pushfstring(L, "client_secret: expected %d to %d bytes, got %d",
-                        SECRET_MIN, SECRET_MAX, (int)n);
+        lua_pushfstring(L, "client_secret: expected %d to %d bytes, got %d", SECRET_MIN, SECRET_MAX,
+                        (int)n);
         return 2;
     }
     ERR_set_mark();
@@ -366,13 +355,13 @@ static int l_signer(lua_State *L)
 }
 
 #if __STDC_VERSION__ >= 201112L
-#define KSMS_THREAD     _Thread_local
+#define KSMS_THREAD _Thread_local
 #else
-#define KSMS_THREAD     __thread
+#define KSMS_THREAD __thread
 #endif
 
 /* Identifiers are drawn by the sheet: one call of the generator serves many. */
-#define SHEET           32
+#define SHEET 32
 
 /*
 ** Points '*id' at JTI_BYTES fresh random bytes; 0 where there are none. A
@@ -501,15 +490,9 @@ static int l_random_id(lua_State *L)
 
 void ksms_open_jwt(lua_State *L)
 {
-    static const luaL_Reg methods[] = {
-        {"token", signer_token},
-        {NULL, NULL}
-    };
-    static const luaL_Reg functions[] = {
-        {"signer", l_signer},
-        {"random_id", l_random_id},
-        {NULL, NULL}
-    };
+    static const luaL_Reg methods[] = {{"token", signer_token}, {NULL, NULL}};
+    static const luaL_Reg functions[]
+        = {{"signer", l_signer}, {"random_id", l_random_id}, {NULL, NULL}};
     if (!ksms_watch_forks())
         luaL_error(L, "forks of this process cannot be watched");
     ksms_newclass(L, SIGNER, methods, signer_gc);

@@ -26,25 +26,25 @@
 
 #include "koresms.h"
 
-#define SUPERVISOR  "koresms.supervisor"
+#define SUPERVISOR "koresms.supervisor"
 
 extern char **environ;
 
 /* SIGCHLD ends a wait; the others ask this program to end. */
 static const int watched[] = {SIGCHLD, SIGINT, SIGTERM, SIGHUP, SIGQUIT};
 
-#define WATCHED     (sizeof watched / sizeof watched[0])
+#define WATCHED (sizeof watched / sizeof watched[0])
 
 /* Longest name of a variable that is looked up among the changes. */
-#define NAME_MAX_OURS   255
+#define NAME_MAX_OURS 255
 
 typedef struct supervisor {
     int open;
-    pid_t child;                /* 0 where there is none, or none any more */
+    pid_t child; /* 0 where there is none, or none any more */
     int caught[WATCHED];
     struct sigaction before[WATCHED];
-    sigset_t mask;              /* what was blocked before */
-    int status;                 /* of the child, once it ended */
+    sigset_t mask; /* what was blocked before */
+    int status;    /* of the child, once it ended */
     int ended;
 } supervisor;
 
@@ -206,8 +206,7 @@ static void check_words(lua_State *L, int index)
 }
 
 /* The child, up to the command. What fails is told through the pipe. */
-static void run_command(const supervisor *s, char **words, char **variables, int out,
-                        pid_t parent)
+static void run_command(const supervisor *s, char **words, char **variables, int out, pid_t parent)
 {
     size_t i;
     int problem;
@@ -375,12 +374,10 @@ static int supervisor_signal(lua_State *L)
 /* Leaves the module table on top, with this function in it. */
 void ksms_open_process(lua_State *L)
 {
-    static const luaL_Reg methods[] = {
-        {"wait", supervisor_wait},
-        {"signal", supervisor_signal},
-        {"close", supervisor_close},
-        {NULL, NULL}
-    };
+    static const luaL_Reg methods[] = {{"wait", supervisor_wait},
+                                       {"signal", supervisor_signal},
+                                       {"close", supervisor_close},
+                                       {NULL, NULL}};
     ksms_newclass(L, SUPERVISOR, methods, supervisor_close);
     lua_pushcfunction(L, l_supervise);
     lua_setfield(L, -2, "supervise");

@@ -13,7 +13,7 @@
 /* What Lua holds. */
 typedef struct lua_reader {
     ksms_reader reader;
-    int taken;      /* the reply was asked for */
+    int taken; /* the reply was asked for */
 } lua_reader;
 
 /* Expects the reader at 1. */

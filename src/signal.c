@@ -11,14 +11,14 @@
 
 #include "koresms.h"
 
-#define CATCHER     "koresms.catcher"
+#define CATCHER "koresms.catcher"
 
 /* After so many signals the next one ends the program as it always did. */
-#define PATIENCE    2
+#define PATIENCE 2
 
 static const int asking[] = {SIGINT, SIGTERM, SIGHUP};
 
-#define ASKING      (sizeof asking / sizeof asking[0])
+#define ASKING (sizeof asking / sizeof asking[0])
 
 /* What was in force before; a catcher that is closed holds nothing. */
 typedef struct catcher {
@@ -96,8 +96,7 @@ static int l_catch_interrupts(lua_State *L)
     for (i = 0; i < ASKING; i++)
         (void)sigaddset(&ours.sa_mask, asking[i]);
     for (i = 0; i < ASKING; i++) {
-        if (sigaction(asking[i], NULL, &c->before[i]) != 0
-            || c->before[i].sa_handler == SIG_IGN)
+        if (sigaction(asking[i], NULL, &c->before[i]) != 0 || c->before[i].sa_handler == SIG_IGN)
             continue;
         c->caught[i] = sigaction(asking[i], &ours, NULL) == 0;
     }
@@ -118,10 +117,7 @@ static int l_interrupted(lua_State *L)
 /* Leaves the module table on top, with these two functions in it. */
 void ksms_open_signal(lua_State *L)
 {
-    static const luaL_Reg methods[] = {
-        {"close", catcher_close},
-        {NULL, NULL}
-    };
+    static const luaL_Reg methods[] = {{"close", catcher_close}, {NULL, NULL}};
     ksms_newclass(L, CATCHER, methods, catcher_close);
     lua_pushcfunction(L, l_catch_interrupts);
     lua_setfield(L, -2, "catch_interrupts");

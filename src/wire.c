@@ -250,7 +250,8 @@ void ksms_step(ksms_engine *e, double ms)
         if ((e->polled[i].revents & POLLOUT) && r->sent < r->out.n)
             write_request(r);
         /* Writing may have failed the request, and closed its connection. */
-        if ((e->polled[i].revents & (POLLIN | POLLHUP | POLLERR | POLLNVAL)) && r->connection != NULL)
+        if ((e->polled[i].revents & (POLLIN | POLLHUP | POLLERR | POLLNVAL))
+            && r->connection != NULL)
             read_reply(r);
     }
     if (e->connecting > 0)
