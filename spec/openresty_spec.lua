@@ -173,7 +173,8 @@ describe("inside nginx", function()
     local result = server:run((ONE:gsub("retries = 0", "retries = 0, timeout = 0.3")),
       { origin = "https://kore.test:1" })
     assert.same({ "not_sent", 0 }, { result.outcome, result.attempts })
-    assert.truthy(result.message:find("the name server of the directive `resolver`", 1, true), result.message)
+    assert.truthy(result.message:find("the name server of the directive `resolver`", 1, true),
+      result.message)
   end)
 
   it("takes no answer from a peer whose certificate it refuses, however fast it is", function()

@@ -236,8 +236,10 @@ describe("a proxy's user and password", function()
     -- What koresms.curl is never given: libcurl 7.88 connects without the proxy here.
     for _, scheme in ipairs({ "http", "socks5h" }) do
       local port = proxies.ports[scheme == "http" and "http" or "socks"]
-      local engine = curl.engine { url = server.origin, head = core.head("/x", "127.0.0.1"), reply_max = 1000,
-        max_idle = 0, proxy = ("%s://%s:%s%%0f@127.0.0.1:%d"):format(scheme, USER, PASSWORD, port), proxy_port = port }
+      local engine = curl.engine { url = server.origin, head = core.head("/x", "127.0.0.1"),
+        reply_max = 1000,
+        max_idle = 0, proxy = ("%s://%s:%s%%0f@127.0.0.1:%d"):format(scheme, USER, PASSWORD, port),
+        proxy_port = port }
       local request = curl.request()
       if not engine:start(request, "token", "{}", core.clock() + 5, 5) then
         repeat engine:step(1) until request:finished()
