@@ -84,7 +84,7 @@ local lua_files = list("find lua sandbox bin -type f \\( -name '*.lua' -o -path 
 local c_files = list("find src -type f -name '*.[ch]'")
 
 -- The file of a module of ours: a Lua file, the C file that opens it, or for a name that is only
--- begun ("koresms.cli.") the directory.
+-- begun ("koresms.cli." .. command) the directory.
 local function file_of(module)
   if module == "koresms.sandbox" then return "sandbox/init.lua" end
   local base = module:gsub("%.", "/")
@@ -101,6 +101,9 @@ local function file_of(module)
   local opens = "luaopen_" .. base:gsub("/", "_") .. "%("
   for _, path in ipairs(c_files) do
     if read(path):find(opens) then return path end
+  end
+  for _, path in ipairs(lua_files) do
+    if path:sub(1, #base + 4) == "lua/" .. base then return "lua/" .. base:match("^.*/") end
   end
   error("no file is the module " .. module)
 end
