@@ -1,7 +1,8 @@
 -- The common ground of Lua 5.1 to 5.4 and LuaJIT, so that nothing slips in which one of
 -- them lacks.
 std = "min"
-max_line_length = 120
+-- The same as in .editorconfig and .clang-format.
+max_line_length = 100
 cache = false
 exclude_files = { "build/" }
 

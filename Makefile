@@ -70,8 +70,8 @@ SANDBOX_FILES = $(shell cd sandbox && find . -type f)
 
 .DEFAULT_GOAL := all
 .DELETE_ON_ERROR:
-.PHONY: all build-all test specs specs-old lint lint-lua lint-gcc lint-clang lint-cppcheck demo bench \
-  docs install uninstall clean setup help FORCE
+.PHONY: all build-all test specs specs-old lint lint-lua lint-gcc lint-clang lint-cppcheck \
+  lint-format demo bench docs install uninstall clean setup help FORCE
 
 all: $(MODULES)
 
@@ -82,7 +82,7 @@ help:
 	@echo 'make demo-nginx                          run examples/nginx against the sandbox'
 	@echo 'make test                                lint, and all specs on Lua 5.4 and LuaJIT'
 	@echo 'make specs [LUA_VERSION=...] [SPEC=...]  the specs on one Lua'
-	@echo 'make lint                                luacheck, gcc, clang, cppcheck'
+	@echo 'make lint                                luacheck, gcc, clang, cppcheck, clang-format'
 	@echo 'make faults                              the whole fault suite, and 20,000 random sequences'
 	@echo 'make sanitize                            memory checks: ASan, UBSan, valgrind'
 	@echo 'make memory                              memory that fails or is collected, at every place'
@@ -141,7 +141,7 @@ specs-old:
 	@$(MAKE) --no-print-directory BUILD=$(BUILD)/old CPPFLAGS='$(CPPFLAGS) $(OLD_FLAGS)' \
 	  SPEC='spec/jwt_spec.lua spec/client_spec.lua spec/stream_spec.lua' specs
 
-lint: lint-lua lint-gcc lint-clang lint-cppcheck
+lint: lint-lua lint-gcc lint-clang lint-cppcheck lint-format
 
 lint-lua:
 	luacheck --quiet --no-color . .busted bin/koresms
@@ -166,6 +166,10 @@ lint-cppcheck:
 	cppcheck --quiet --error-exitcode=1 --std=c99 --enable=warning,performance,portability \
 	  --inline-suppr --suppress=missingIncludeSystem '-D__has_include(x)=1' \
 	  -DLIBCURL_VERSION_NUM=0x080000 -DOPENSSL_VERSION_NUMBER=0x30000000L -Isrc $(SOURCES)
+
+# `clang-format -i src/*.[ch]` mends what it finds.
+lint-format:
+	clang-format --dry-run --Werror $(wildcard src/*.[ch])
 
 BENCH_PROGRAMS := $(addprefix $(BUILD)/bench/,easy multi socket_action measure)
 

@@ -4,7 +4,8 @@ local koresms = require "koresms"
 
 local mode, n, concurrency = arg[1], tonumber(arg[2]), tonumber(arg[3])
 
-local settings = { retries = 0, per_minute = false, client_id = "cs-00000000-0000-5000-8000-000000000002",
+local settings = { retries = 0, per_minute = false,
+  client_id = "cs-00000000-0000-5000-8000-000000000002",
   bot_id = "st-00000000-0000-5000-8000-000000000001" }
 for i = 4, #arg do
   local name, value = arg[i]:match("^([%w_]+)=(.*)$")

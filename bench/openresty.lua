@@ -17,7 +17,8 @@ local UPSTREAM = [[
       ngx.req.read_body()
       ngx.sleep(0.05)
       ngx.header["Content-Type"] = "application/json"
-      ngx.print('{"message":"Triggered the configured Experience flow to deliver message via SMS channel"}')
+      ngx.print('{"message":"Triggered the configured Experience flow to deliver message '
+        .. 'via SMS channel"}')
     }
   } ]]
 
@@ -128,7 +129,8 @@ local function median(list, key)
 end
 
 local all = { bare = {}, koresms = {} }
-print(("%-8s %10s %14s %14s %14s"):format("", "req/s", "us CPU/req", "other p50 ms", "other p99 ms"))
+print(("%-8s %10s %14s %14s %14s"):format("", "req/s", "us CPU/req", "other p50 ms",
+  "other p99 ms"))
 for round = 1, rounds do
   -- Whoever is first may have it easier.
   for _, name in ipairs(round % 2 == 1 and { "bare", "koresms" } or { "koresms", "bare" }) do

@@ -145,7 +145,8 @@ end
 function M.write(path, groups, ctx)
   local file = assert(io.open(path, "w"))
   file:write("# Results of `make bench`\n\n",
-    ("Written by `make bench RESULTS=1%s`, %d rounds; do not edit.\n\n"):format(ctx.how, ctx.rounds),
+    ("Written by `make bench RESULTS=1%s`, %d rounds; do not edit.\n\n"):format(ctx.how,
+      ctx.rounds),
     "One run, one server: nginx, one process on loopback that gives the documented answer (for\n",
     "the memory rows, the sandbox). Client and server share the machine below, so compare rows\n",
     "with each other.\n\n", table.concat(NOTES, "\n"), "\n\n| machine | |\n| --- | --- |\n")

@@ -9,7 +9,8 @@ local PATH = "/api/public/bot/st-00000000-0000-5000-8000-000000000001/outboundsm
 -- Writes out where the two Luas find the tree's modules.
 local function koresms_words(ctx, lua, ...)
   return { "env", "LUA_PATH=lua/?.lua;lua/?/init.lua;;",
-    ("LUA_CPATH=%s/%s/?.so;;"):format(ctx.build, lua.version), lua.program, "bench/client.lua", ... }
+    ("LUA_CPATH=%s/%s/?.so;;"):format(ctx.build, lua.version), lua.program, "bench/client.lua",
+    ... }
 end
 
 local function koresms(ctx, lua, mode, c, n, settings)

@@ -98,7 +98,9 @@ describe("a coroutine that is abandoned", function()
 
   it("in on_event, at a repeat", function()
     play({ retries = 1, on_event = function(event) if event.kind == "retry" then yield() end end },
-      function(i) abandon_send(i > 2 and "throttled" or "repeated", { ["rejected/rate_limited"] = 2 }) end)
+      function(i)
+        abandon_send(i > 2 and "throttled" or "repeated", { ["rejected/rate_limited"] = 2 })
+      end)
     assert.truthy(yielded >= TIMES)
   end)
 

@@ -68,7 +68,8 @@ describe("a send that is broken off", function()
 
   it("spoils nothing for others, with functions of the caller's", function()
     sweep { name = "callbacks", few = 50, play = play("ok", { ["not_sent/sign"] = 0 }),
-      settings = { client_id = nil, on_event = function() end, token = function() return "a.b" end } }
+      settings = { client_id = nil, on_event = function() end,
+        token = function() return "a.b" end } }
   end)
 end)
 
@@ -89,7 +90,9 @@ describe("a close that is broken off", function()
     end
     local to = ledger.ground:number("ok")
     local ok, _, _, code = pcall(ledger.client.send, ledger.client, { to = to })
-    if not ok or code ~= "cancelled" then ledger:problem("closed, and sends: %s", tostring(code)) end
+    if not ok or code ~= "cancelled" then
+      ledger:problem("closed, and sends: %s", tostring(code))
+    end
   end
 
   local function close_at(ledger, n)

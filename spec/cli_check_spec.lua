@@ -34,7 +34,8 @@ describe("koresms check", function()
   -- The states where all is well up to a step that fails.
   local function failing(step)
     local list, state = {}, "ok"
-    for _, name in ipairs({ "configuration", "name", "connection", "tls", "clock", "token", "bot" }) do
+    for _, name in ipairs({ "configuration", "name", "connection", "tls", "clock", "token",
+      "bot" }) do
       if name == step then state = "FAIL" end
       list[#list + 1] = name .. " " .. state
       if name == step then state = "skip" end
@@ -93,15 +94,18 @@ describe("koresms check", function()
 
   it("warns of a soiled secret without showing it, and goes on", function()
     local secret = koresms.box.client_secret
-    for value, wanted in pairs({ [" " .. secret] = "blank at its beginning", [secret .. "\t"] = "control character",
-      ['"' .. secret .. '"'] = "quote", ["KORESMS_CLIENT_SECRET=" .. secret] = "name of a variable" }) do
+    for value, wanted in pairs({ [" " .. secret] = "blank at its beginning",
+      [secret .. "\t"] = "control character",
+      ['"' .. secret .. '"'] = "quote",
+      ["KORESMS_CLIENT_SECRET=" .. secret] = "name of a variable" }) do
       local status, states, texts = check({ KORESMS_CLIENT_SECRET = value })
       local list, warned = without_warnings(states)
       assert.same({ 1, 1 }, { status, warned })
       assert.same(failing("token"), list)
       assert.matches("KORESMS_CLIENT_SECRET has [^.]*" .. wanted, texts.configuration)
     end
-    for value, wanted in pairs({ [secret .. "\n"] = "line end", ["\239\187\191" .. secret] = "byte order mark" }) do
+    for value, wanted in pairs({ [secret .. "\n"] = "line end",
+      ["\239\187\191" .. secret] = "byte order mark" }) do
       local status, states, texts = check({ KORESMS_CLIENT_SECRET = value })
       assert.same({ 2, { "configuration FAIL" } }, { status, states })
       assert.matches(wanted, texts.configuration, 1, true)
@@ -121,8 +125,10 @@ describe("koresms check", function()
       assert.same({ 0, count }, { status, warned }, mode)
       assert.same(failing(nil), list)
       if count > 0 then
-        assert.matches("KORESMS_CLIENT_SECRET_FILE: others than its owner may read", texts.configuration, 1, true)
-        assert.matches("KORESMS_CONFIG: others than its owner may read", texts.configuration, 1, true)
+        assert.matches("KORESMS_CLIENT_SECRET_FILE: others than its owner may read",
+          texts.configuration, 1, true)
+        assert.matches("KORESMS_CONFIG: others than its owner may read", texts.configuration, 1,
+          true)
       end
     end
   end)

@@ -47,7 +47,8 @@ describe("koresms with closed descriptors:", function()
   -- output, standard error; `before` is where the text goes, as %s, if it has an input of its own.
   local function closed(set, line, before)
     for _, path in ipairs({ many.out, many.err, many.work .. "/status" }) do os.remove(path) end
-    local standard = { [0] = before and "" or " </dev/null", [1] = " >" .. many.out, [2] = " 2>" .. many.err }
+    local standard = { [0] = before and "" or " </dev/null", [1] = " >" .. many.out,
+      [2] = " 2>" .. many.err }
     for fd = 0, 2 do
       if not (before and fd == 0) then line = line .. (set[fd] and CLOSING[fd] or standard[fd]) end
     end
@@ -86,7 +87,8 @@ describe("koresms with closed descriptors:", function()
         check(set, size, closed(set, many:line({ many.input, "--json" }, bench)))
         many:reset()
         if not set[0] then
-          check(set, size, closed(set, many:line({ "-", "--json" }, bench), "cat " .. many.input .. " | %s"))
+          check(set, size, closed(set, many:line({ "-", "--json" }, bench), "cat " .. many.input
+            .. " | %s"))
           many:reset()
           check(set, size, closed(set, many:line({ "-", "--json" }, bench), "%s <" .. many.input))
         end
@@ -95,7 +97,8 @@ describe("koresms with closed descriptors:", function()
       it(("%s, %d rows that are all left over"):format(set.text, size), function()
         command.write(many.input, rows(size))
         local dead = { KORESMS_HOST = "http://127.0.0.1:1", KORESMS_RETRIES = "0" }
-        local status, out, err = closed(set, many:line({ many.input, "--json", "--rest", many.rest }, dead))
+        local status, out, err = closed(set, many:line({ many.input, "--json", "--rest",
+          many.rest }, dead))
         if set[1] then
           assert.same({ 2, "" }, { status, out })
           return assert.is_nil(core.file_mode(many.rest))
@@ -108,7 +111,8 @@ describe("koresms with closed descriptors:", function()
     end
 
     it(("%s, one message, and other commands"):format(set.text), function()
-      local prefix = command.prefix(many.koresms:environment { KORESMS_HOST = many.box.plain }) .. " "
+      local prefix = command.prefix(many.koresms:environment { KORESMS_HOST = many.box.plain })
+        .. " "
         .. command.interpreter .. " bin/koresms "
       local status, out = closed(set, prefix .. "send --to " .. number(1) .. " --json")
       if set[1] then
@@ -134,7 +138,8 @@ describe("koresms with closed descriptors:", function()
 
   it("an output that is open for reading alone counts as closed", function()
     command.write(many.input, rows(1))
-    local _, err = shell.run(("{ %s 1</dev/null 2>&3; echo $? >&3; } 3>&1"):format(many:line({ many.input })))
+    local _, err = shell.run(("{ %s 1</dev/null 2>&3; echo $? >&3; } 3>&1"):format(many:line({
+      many.input })))
     assert.matches("^koresms: standard output is closed or cannot be written.*\n2$", err)
     assert.equal(0, many:count())
   end)
@@ -155,7 +160,8 @@ print(p.wait())]]):format(setup, line, many.err, work)))
   end
 
   it("an input that does not block is waited for", function()
-    local text = with_nonblocking(many:line({ "-" }) .. " >" .. many.out, "given = {'stdin': read}", [[
+    local line = many:line({ "-" }) .. " >" .. many.out
+    local text = with_nonblocking(line, "given = {'stdin': read}", [[
 os.close(read)
 for i in range(100):
     os.write(write, (("+91%010d" % i) if i else "to").encode() + b"\n")
@@ -167,7 +173,8 @@ os.close(write)]])
 
   it("an output that does not block is waited for", function()
     command.write(many.input, rows(200))
-    local text = with_nonblocking(many:line({ many.input, "--json" }), "given = {'stdout': write}", [[
+    local line = many:line({ many.input, "--json" })
+    local text = with_nonblocking(line, "given = {'stdout': write}", [[
 os.close(write)
 data = b""
 fcntl.fcntl(read, fcntl.F_SETFL, 0)
@@ -184,7 +191,8 @@ print(data.count(b"\n"))]])
 
   it("a limit of the size of files is told, and ends nothing in the middle", function()
     command.write(many.input, rows(4000))
-    local _, out = shell.run(("ulimit -f 0; { cat %s | %s; echo $?; } 2>&1"):format(many.input, many:line({ "-" })))
+    local _, out = shell.run(("ulimit -f 0; { cat %s | %s; echo $?; } 2>&1"):format(many.input,
+      many:line({ "-" })))
     assert.matches("it cannot be kept in a temporary file: File too large\n2$", out)
     local dead = { KORESMS_HOST = "http://127.0.0.1:1", KORESMS_RETRIES = "0" }
     _, out = shell.run(("ulimit -f 1; { %s | tail -n 1; } 2>&1"):format(
@@ -212,7 +220,8 @@ print(data.count(b"\n"))]])
     status, out, err = closed({}, many:line({ many.input, "--rest", "-" }, dead))
     assert.same({ 2, "" }, { status, out })
     assert.matches("--rest: standard output has the results", err, 1, true)
-    status, out, err = closed({}, many:line({ many.input, "--rest", many.work .. "/none/rest" }, dead))
+    status, out, err = closed({}, many:line({ many.input, "--rest", many.work .. "/none/rest" },
+      dead))
     assert.same({ 2, "" }, { status, out })
     assert.matches("/none/rest: No such file or directory", err, 1, true)
     assert.equal(0, many:count())
@@ -227,18 +236,22 @@ describe("koresms.core", function()
       local a, b, c = secure()
       local d, e, f = secure()
       local file = assert(io.open(arg[1], "w"))
-      for i, one in ipairs { a, b, c, d, e, f } do file:write(i > 1 and " " or "", tostring(one)) end
+      for i, one in ipairs { a, b, c, d, e, f } do
+        file:write(i > 1 and " " or "", tostring(one))
+      end
       print("x")
       io.stderr:write("x")
       file:close()]])
     for _, set in ipairs(SETS) do
       local closing = ""
       for fd = 0, 2 do
-        closing = closing .. (set[fd] and CLOSING[fd] or (" %d%s/dev/null"):format(fd, fd == 0 and "<" or ">"))
+        closing = closing .. (set[fd] and CLOSING[fd] or (" %d%s/dev/null"):format(fd, fd == 0
+          and "<" or ">"))
       end
       run.output(("%s LUA_CPATH=%s %s %s %s%s"):format(run.preload(), run.quote(paths.cpath),
         command.interpreter, script, out, closing))
-      assert.equal(table.concat({ tostring(set[0] or false), tostring(set[1] or false), tostring(set[2] or false),
+      assert.equal(table.concat({ tostring(set[0] or false), tostring(set[1] or false),
+        tostring(set[2] or false),
         "false false false" }, " "), command.read(out))
     end
     run.clean()
@@ -259,7 +272,8 @@ describe("koresms.core", function()
     assert.same({ nil, "No such file or directory", false }, { none, text, exists })
     assert.equal("No such file or directory", (select(2, core.file_mode("/none"))))
     -- What does not fit is told at the end at the latest.
-    local full = run.output(("ulimit -f 1; trap '' XFSZ; %s LUA_CPATH=%s %s -e %s"):format(run.preload(),
+    local full = run.output(("ulimit -f 1; trap '' XFSZ; %s LUA_CPATH=%s %s -e "
+      .. "%s"):format(run.preload(),
       run.quote(paths.cpath),
       command.interpreter, run.quote(([[
         local file = assert(require("koresms.core").create_file(%q))
@@ -271,7 +285,8 @@ describe("koresms.core", function()
   end)
 
   it("names variables without their values", function()
-    local out = run.output(("env -i KORESMS_A=1 KORESMS_B= OTHER=3 %s LUA_CPATH=%s PATH=\"$PATH\" %s -e %s"):format(
+    local out = run.output(("env -i KORESMS_A=1 KORESMS_B= OTHER=3 %s LUA_CPATH=%s "
+      .. "PATH=\"$PATH\" %s -e %s"):format(
       run.preload(), run.quote(paths.cpath), command.interpreter,
       run.quote("print(table.concat(require('koresms.core').variable_names('KORESMS_'), ' '))")))
     assert.equal("KORESMS_A KORESMS_B\n", out)

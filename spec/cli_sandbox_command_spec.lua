@@ -22,7 +22,8 @@ describe("koresms sandbox -- COMMAND", function()
     local path = koresms.work .. "/script"
     command.write(path, ([[
       cd %s && rm -f inner ca && work=$PWD
-      (cd "$OLDPWD" && exec %s %s bin/koresms sandbox -- sh -c %s sh "$work") >out 2>err </dev/null &
+      (cd "$OLDPWD" && exec %s %s bin/koresms sandbox -- sh -c %s sh "$work") \
+        >out 2>err </dev/null &
       pid=$!
       n=0; until [ -s inner ] || [ $n = 100 ]; do n=$((n + 1)); sleep 0.1; done
       inner=$(cat inner) ca=$(cat ca)
@@ -42,7 +43,8 @@ describe("koresms sandbox -- COMMAND", function()
   end)
 
   it("lets it send", function()
-    local status, out = run { command.interpreter, "bin/koresms", "send", "--to", "+911234567890", "--json" }
+    local status, out = run { command.interpreter, "bin/koresms", "send", "--to", "+911234567890",
+      "--json" }
     assert.equal(0, status)
     assert.matches('"outcome":"accepted"', out, 1, true)
     status = run { command.interpreter, "bin/koresms", "send", "--to", "+15005550500" }
@@ -61,7 +63,8 @@ describe("koresms sandbox -- COMMAND", function()
   for _, row in ipairs {
     { "its status", { "sh", "-c", "exit 7" }, 7 },
     { "128 + n where a signal ended it", { "sh", "-c", "kill -KILL $$" }, 137 },
-    { "127 where there is no such command", { "no-such-command", "-x" }, 127, "cannot run no-such-command" },
+    { "127 where there is no such command", { "no-such-command", "-x" }, 127,
+      "cannot run no-such-command" },
     { "126 where it cannot be run", { "/tmp" }, 126, "cannot run /tmp" },
   } do
     it("ends with " .. row[1], function()
@@ -78,7 +81,8 @@ describe("koresms sandbox -- COMMAND", function()
 
   for _, name in ipairs { "TERM", "HUP", "INT" } do
     it("passes SIG" .. name .. " on, and leaves nothing", function()
-      local out = script('trap "echo caught; exit 9" ' .. name .. "; while :; do sleep 0.1; done", ([[
+      local out = script('trap "echo caught; exit 9" ' .. name .. "; while :; do sleep 0.1; "
+        .. "done", ([[
         kill -%s $pid; wait $pid; echo "status $?"; cat out
         gone kill -0 $inner; gone test -e "$ca"]]):format(name))
       assert.equal("status 9\ncaught\ngone\ngone", out)

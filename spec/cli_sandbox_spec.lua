@@ -34,7 +34,9 @@ describe("koresms sandbox", function()
     local out = script("", [[
       kill -0 $pid && cat env && echo -- && cat log
       kill -TERM $pid; gone; wait $pid]])
-    for _, pair in ipairs(koresms.box.env) do assert.matches("export " .. pair[1] .. "=", out, 1, true) end
+    for _, pair in ipairs(koresms.box.env) do
+      assert.matches("export " .. pair[1] .. "=", out, 1, true)
+    end
     assert.matches("\n%-%-\nkoresms: [^\n]*page: http://127%.0%.0%.1:%d+/\n", out)
     assert.matches("koresms: [^\n]*Ctrl%-C[^\n]*\ngone", out)
   end)
@@ -66,7 +68,8 @@ describe("koresms sandbox", function()
     local out = script("", "echo $ca; kill -KILL $$")
     local ca = out:match("^/[^\n]+")
     assert.is_string(ca)
-    assert.is_true(shell.run(("n=0; while [ -e %s ] && [ $n -lt 100 ]; do n=$((n + 1)); sleep 0.1; done; "
+    assert.is_true(shell.run(("n=0; while [ -e %s ] && [ $n -lt 100 ]; do n=$((n + 1)); sleep "
+      .. "0.1; done; "
       .. "[ ! -e %s ]"):format(shell.quote(ca), shell.quote(ca))))
   end)
 
@@ -92,7 +95,8 @@ describe("koresms sandbox", function()
         KORESMS_RETRIES=0 %s bin/koresms send --to +15005551001 >/dev/null)
       sleep 0.5
       grep -v '^koresms' log
-      kill -TERM $pid; gone]]):format(command.interpreter, command.interpreter, command.interpreter))
+      kill -TERM $pid; gone]]):format(command.interpreter, command.interpreter,
+      command.interpreter))
     local lines = command.lines(out)
     assert.matches("^%d%d:%d%d:%d%d  accepted  200     %+9112%*%*%*%*%*90  %d+ ms$", lines[1])
     assert.matches("rejected  401     +9112*****90", lines[2], 1, true)
@@ -107,7 +111,9 @@ describe("koresms sandbox", function()
     local port = 0
     for _ = 1, 20 do
       port = 20000 + tonumber(shell.random("-hex", 2), 16) % 12000
-      if not shell.run(("ss -tln 2>/dev/null | grep -qE ':(%d|%d) '"):format(port, port + 1)) then break end
+      if not shell.run(("ss -tln 2>/dev/null | grep -qE ':(%d|%d) '"):format(port, port + 1)) then
+        break
+      end
     end
     local function environment(...)
       local env = { HOME = home, ... }
@@ -129,7 +135,8 @@ describe("koresms sandbox", function()
     assert.equal("700\n600\n600", modes)
 
     -- What was damaged is made anew, and stays from then on.
-    shell.run(("echo x >%s/sandbox.secret; echo x >%s/sandbox/cert.pem"):format(directory, directory))
+    shell.run(("echo x >%s/sandbox.secret; echo x >%s/sandbox/cert.pem"):format(directory,
+      directory))
     local mended = environment()
     assert.not_same(first, mended)
     assert.same(mended, environment())
@@ -139,7 +146,8 @@ describe("koresms sandbox", function()
 
   it("prefers XDG_STATE_HOME, and says where nothing is kept", function()
     local state = koresms.work .. "/state"
-    local _, out, err = koresms:run({ "sandbox", "--", "env" }, { XDG_STATE_HOME = state, HOME = "/" })
+    local _, out, err = koresms:run({ "sandbox", "--", "env" }, { XDG_STATE_HOME = state,
+      HOME = "/" })
     assert.matches("KORESMS_CA_FILE=" .. state .. "/koresms/sandbox/cert.pem", out, 1, true)
     assert.is_nil(err:find("are new", 1, true))
     for _, env in ipairs { {}, { HOME = "relative" }, { HOME = "/proc" } } do

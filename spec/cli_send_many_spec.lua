@@ -26,7 +26,8 @@ describe("koresms send-many", function()
   describe("reads", function()
     for name, text in pairs({
       ["CSV"] = "to\n" .. A .. "\n" .. B .. "\n",
-      ["CSV with CRLF and a byte order mark"] = "\239\187\191to,name\r\n" .. A .. ",x\r\n" .. B .. ",\r\n",
+      ["CSV with CRLF and a byte order mark"] = "\239\187\191to,name\r\n" .. A .. ",x\r\n" .. B
+        .. ",\r\n",
       ["CSV without a last line end"] = "to\n" .. A .. "\n" .. B,
       ["columns in any order, quoted"] = '"from","na""me","to"\n,"a, ""b""\n",' .. A .. "\n" .. FROM
         .. ",\"\",\"" .. B .. "\"\n",
@@ -56,7 +57,8 @@ describe("koresms send-many", function()
     local text = "name,to,id,from\n\"As\nha\"," .. A .. ",order-1,\n/," .. B .. ",,+12025550123\n"
     local status, results, err = many:results(text)
     assert.equal(0, status)
-    assert.matches("^koresms: 2 rows in 0:00 %(.-%): accepted 2  rejected 0  not sent 0  unknown 0\n$", err)
+    assert.matches("^koresms: 2 rows in 0:00 %(.-%): accepted 2  rejected 0  not sent 0  "
+      .. "unknown 0\n$", err)
     bulk.sort(results)
     assert.same({ 1, 2, "order-1", FROM, { name = "As\nha", to = A, id = "order-1", from = "" } },
       { results[1].index, results[1].line, results[1].id, results[1].from, results[1].input })
@@ -64,14 +66,18 @@ describe("koresms send-many", function()
       { results[2].index, results[2].line, results[2].from, results[2].input.name })
     assert.matches("^%x+$", results[2].id)
     local order = {}
-    for name in command.read(many.out):match("[^\n]+"):gmatch('[{,]"([%l_]+)":') do order[#order + 1] = name end
+    for name in command.read(many.out):match("[^\n]+"):gmatch('[{,]"([%l_]+)":') do
+      order[#order + 1] = name
+    end
     assert.equal("outcome code message retryable retry_after status platform_code platform_message "
       .. "attempts id from to elapsed index line input", table.concat(order, " ", 1, 16))
   end)
 
   it("gives JSON rows back as they came, and null where a row has nothing more", function()
-    local row = '{"to":"' .. A .. '","big":12345678901234567890,"deep":[{"to":"x"}],"o\\"k":"\\u00e4"}'
-    local status = many:results(row .. '\n{"to":"' .. B .. '","id":"x"}\n', { "--concurrency", "1" })
+    local row = '{"to":"' .. A
+      .. '","big":12345678901234567890,"deep":[{"to":"x"}],"o\\"k":"\\u00e4"}'
+    local status = many:results(row .. '\n{"to":"' .. B .. '","id":"x"}\n',
+      { "--concurrency", "1" })
     assert.equal(0, status)
     local lines = command.lines(command.read(many.out))
     assert.equal(',"input":' .. row .. "}", lines[1]:sub(-#row - 10))
@@ -86,7 +92,8 @@ describe("koresms send-many", function()
 
   it("takes the sender from the row, else --from, else the setting", function()
     local text = "to,from\n" .. A .. ",+12025550100\n" .. B .. ",\n"
-    for arguments, expected in pairs({ [{}] = FROM, [{ "--from", "+12025550101" }] = "+12025550101" }) do
+    for arguments, expected in pairs({ [{}] = FROM,
+      [{ "--from", "+12025550101" }] = "+12025550101" }) do
       local status, results = many:results(text, arguments)
       assert.equal(0, status)
       bulk.sort(results)
@@ -109,7 +116,8 @@ describe("koresms send-many", function()
       ["column 'toNo' is not understood (did you mean 'to'?)"] = "toNo,fromNo\n" .. A .. ",\n",
       ["column 'To' is not understood (did you mean 'to'?)"] = "To\n" .. A .. "\n",
       ["column ' to' is not understood (did you mean 'to'?)"] = "id, to\nx," .. A .. "\n",
-      ["column 'fromNo' is not understood (did you mean 'from'?)"] = "to,fromNo\n" .. A .. "," .. B .. "\n",
+      ["column 'fromNo' is not understood (did you mean 'from'?)"] = "to,fromNo\n" .. A .. "," .. B
+        .. "\n",
       ["the header has no column 'to'"] = "a,b\n",
       ["fields are separated by commas"] = "to;from\n",
       ["must name the columns"] = A .. "," .. B .. "\n",
@@ -147,8 +155,10 @@ describe("koresms send-many", function()
     end)
 
     for name, arguments in pairs({
-      ["no file"] = {}, ["two files"] = { "a", "b" }, ["no concurrency"] = { "-", "--concurrency", "0" },
-      ["too much of it"] = { "-", "--concurrency", "1025" }, ["a sender that is none"] = { "-", "--from", "x" },
+      ["no file"] = {}, ["two files"] = { "a", "b" },
+      ["no concurrency"] = { "-", "--concurrency", "0" },
+      ["too much of it"] = { "-", "--concurrency", "1025" },
+      ["a sender that is none"] = { "-", "--from", "x" },
     }) do
       it(name, function()
         assert.is_true(shell.run(many:line(arguments) .. " </dev/null >/dev/null 2>&1; [ $? = 2 ]"))
@@ -157,13 +167,17 @@ describe("koresms send-many", function()
   end)
 
   it("names every bad row at once, and sends nothing", function()
-    local text = table.concat({ "to,from,name", A .. ",,x", "0911234567890,,x", A:sub(1, 7) .. " 890,,x", A,
+    local text = table.concat({ "to,from,name", A .. ",,x", "0911234567890,,x",
+      A:sub(1, 7) .. " 890,,x", A,
       A .. ",KORE,x", A .. ',,"x"y', A .. ",,x\"y", A .. ",,\228", ",,", "\"a\nb\",,", "" }, "\n")
     local status, out, err = many:run(text)
     assert.same({ 2, "" }, { status, out })
-    for _, line in ipairs({ "3: to: not an E.164 number: at byte 1", "4: to: not an E.164 number: at byte 8",
-      "5: 1 fields, and the header has 3", "6: from: not an E.164 number", "7: text after a closing quote",
-      "8: a quote within a field", "9: byte 16 is not UTF-8", "10: to: not an E.164 number: the text is empty",
+    for _, line in ipairs({ "3: to: not an E.164 number: at byte 1",
+      "4: to: not an E.164 number: at byte 8",
+      "5: 1 fields, and the header has 3", "6: from: not an E.164 number",
+      "7: text after a closing quote",
+      "8: a quote within a field", "9: byte 16 is not UTF-8",
+      "10: to: not an E.164 number: the text is empty",
       "11: to: not an E.164 number" }) do
       assert.matches("input:" .. line, err, 1, true)
     end
@@ -173,11 +187,14 @@ describe("koresms send-many", function()
   end)
 
   it("names every bad line of JSON", function()
-    local status, out, err = many:run(table.concat({ '{"to":' .. A .. "}", '{"toNo":"' .. A .. '"}', "x",
-      '{"to":"' .. A .. '","fromNo":"' .. B .. '"}', '{"to":"' .. A .. '","id":7}', '{"from":"' .. A .. '"}',
+    local status, out, err = many:run(table.concat({ '{"to":' .. A .. "}", '{"toNo":"' .. A .. '"}',
+      "x",
+      '{"to":"' .. A .. '","fromNo":"' .. B .. '"}', '{"to":"' .. A .. '","id":7}',
+      '{"from":"' .. A .. '"}',
       "[]" }, "\n"))
     assert.same({ 2, "" }, { status, out })
-    for _, line in ipairs({ "1: no JSON object", "2: key 'toNo' is not understood (did you mean 'to'?)",
+    for _, line in ipairs({ "1: no JSON object",
+      "2: key 'toNo' is not understood (did you mean 'to'?)",
       "3: no JSON object", "4: key 'fromNo' is not understood (did you mean 'from'?)",
       "5: id: a string expected, got number", "6: no key 'to'", "7: no JSON object" }) do
       assert.matches("input:" .. line, err, 1, true)
@@ -186,9 +203,12 @@ describe("koresms send-many", function()
   end)
 
   it("takes no object that has a key twice", function()
-    local status, results, err = many:results(table.concat({ '{"to":"' .. A .. '","to":"' .. B .. '"}',
-      '{"to":"' .. A .. '", "id":"a" , "id" :"b"}', '{"to":"' .. A .. '","x":{"to":"' .. B .. '"},"y":[{"to":1}]}',
-      '{"to":"' .. B .. '","x":"\\"to\\":","y":"to"}', '{"x":"{","to":"' .. C .. '","z":"}"}' }, "\n"),
+    local status, results, err = many:results(table.concat({
+      '{"to":"' .. A .. '","to":"' .. B .. '"}',
+      '{"to":"' .. A .. '", "id":"a" , "id" :"b"}', '{"to":"' .. A .. '","x":{"to":"' .. B
+        .. '"},"y":[{"to":1}]}',
+      '{"to":"' .. B .. '","x":"\\"to\\":","y":"to"}', '{"x":"{","to":"' .. C .. '","z":"}"}' },
+      "\n"),
       { "--skip-invalid" })
     assert.equal(1, status)
     assert.same({ A, B, C }, numbers(results))
@@ -198,12 +218,14 @@ describe("koresms send-many", function()
   end)
 
   it("warns where a pipe ends within a line, for a number may be cut", function()
-    for text, wanted in pairs({ ["to\n" .. A] = "input:2: the last row has no line end", ["to\n" .. A .. "\n"] = false,
+    for text, wanted in pairs({ ["to\n" .. A] = "input:2: the last row has no line end",
+      ["to\n" .. A .. "\n"] = false,
       ['{"to":"' .. A .. '"}'] = "1: the last row has no line end" }) do
       for pipe, warned in pairs({ ["cat %s | %s"] = true, ["<%s %s"] = false }) do
         local status, _, err = many:run(text, {}, {}, pipe)
         assert.equal(0, status)
-        assert.equal(wanted and warned or false, err:find("no line end; was the input cut", 1, true) ~= nil)
+        assert.equal(wanted and warned or false, err:find("no line end; was the input cut", 1,
+          true) ~= nil)
         if wanted and warned then assert.matches(wanted, err, 1, true) end
       end
     end
@@ -222,7 +244,8 @@ describe("koresms send-many", function()
   end)
 
   it("never takes for rows what stands between quotes", function()
-    local status, results = many:results("to,n\n" .. A .. ",\"x\n" .. B .. ",y\n\"z\n" .. C .. ",z\n",
+    local status, results = many:results("to,n\n" .. A .. ",\"x\n" .. B .. ",y\n\"z\n" .. C
+      .. ",z\n",
       { "--skip-invalid" })
     assert.equal(1, status)
     assert.same({ C }, numbers(results))
@@ -235,7 +258,9 @@ describe("koresms send-many", function()
       local line = math.random(2, all + 1)
       if not bad[line] then bad[line], left = true, left - 1 end
     end
-    for i = 2, all + 1 do lines[i] = ("%s%010d,\"n, %d\""):format(bad[i] and "91" or "+91", i, i) end
+    for i = 2, all + 1 do
+      lines[i] = ("%s%010d,\"n, %d\""):format(bad[i] and "91" or "+91", i, i)
+    end
     local text = table.concat(lines, "\n")
     local bench = { KORESMS_BOT_ID = "bench" }
     local status, out, err = many:run(text, {}, bench)
@@ -270,7 +295,8 @@ describe("koresms send-many", function()
     assert.matches("bad rows (not sent): 1; duplicates skipped: 9", err, 1, true)
     for _, count in pairs(many:processed()) do assert.equal(1, count) end
     -- A bad row is no first occurrence.
-    status, out = many:run("to,from\n" .. A .. ",x\n" .. A .. ",\n", { "--skip-invalid", "--unique" })
+    status, out = many:run("to,from\n" .. A .. ",x\n" .. A .. ",\n",
+      { "--skip-invalid", "--unique" })
     assert.same({ 1, 1 }, { status, #command.lines(out) })
   end)
 
@@ -282,10 +308,12 @@ describe("koresms send-many", function()
     assert.same({ 0, "" }, { status, err })
     assert.matches("dry run  200 messages of 200 rows", out, 1, true)
     assert.matches("takes 3:00 or more (at most 60 a minute)", out, 1, true)
-    status, out = many:run(text .. "\nx\n+910000000001", { "--dry-run", "--json", "--skip-invalid", "--unique" })
+    status, out = many:run(text .. "\nx\n+910000000001", { "--dry-run", "--json", "--skip-invalid",
+      "--unique" })
     assert.equal(1, status)
     local object = cjson.decode(out)
-    assert.same({ true, 202, 200, 1, 1, 0 }, { object.dry_run, object.rows, object.messages, object.bad,
+    assert.same({ true, 202, 200, 1, 1, 0 }, { object.dry_run, object.rows, object.messages,
+      object.bad,
       object.duplicates, object.seconds })
     assert.equal(0, many:count())
   end)
@@ -314,7 +342,8 @@ describe("koresms send-many", function()
     if not shell.run("command -v script") then return pending("no script command") end
     local _, out = shell.run(("script -qec %s /dev/null </dev/null"):format(
       shell.quote(many:line({ many.input, "--concurrency", "1" }))))
-    assert.matches("\r%[[#-]+%]  1/2  [%d.]+/%a+  accepted 1  rejected 0  not sent 0  unknown 0  ETA 0:0%d", out)
+    assert.matches("\r%[[#-]+%]  1/2  [%d.]+/%a+  accepted 1  rejected 0  not sent 0  unknown 0  "
+      .. "ETA 0:0%d", out)
     assert.matches("\r *\rline 3  accepted", out)
     assert.matches("[\r\n]koresms: 2 rows", out)
   end)

@@ -11,7 +11,9 @@ local function number(i) return ("+91%010d"):format(i) end
 -- Rows with line ends and quotes in them.
 local function rows(count)
   local lines = { "to,id,name\r\n" }
-  for i = 1, count do lines[#lines + 1] = ("%s,m%d,\"a\n\"\"b, %d\"\r\n"):format(number(i), i, i) end
+  for i = 1, count do
+    lines[#lines + 1] = ("%s,m%d,\"a\n\"\"b, %d\"\r\n"):format(number(i), i, i)
+  end
   return table.concat(lines)
 end
 
@@ -50,7 +52,8 @@ describe("koresms.core", function()
 
   it("lets the third signal through, and what was ignored stay so", function()
     local function line(times, signal)
-      return ("%s %s -e %s"):format(command.prefix({ LUA_PATH = "lua/?.lua;;" }), command.interpreter,
+      return ("%s %s -e %s"):format(command.prefix({ LUA_PATH = "lua/?.lua;;" }),
+        command.interpreter,
         shell.quote(([[
           local core = require "koresms.core"
           local catcher = core.catch_interrupts()
@@ -138,13 +141,15 @@ describe("koresms send-many, stopped,", function()
       local signal = round % 3 == 0 and "TERM" or "INT"
       -- Not before the first result, from when on signals are caught for certain.
       local status, results, err = beside({ "--concurrency", tostring(math.random(32)) }, {},
-        ("while [ ! -s %s ]; do sleep 0.01; done; sleep %.3f; kill -%s $pid 2>/dev/null"):format(many.out,
+        ("while [ ! -s %s ]; do sleep 0.01; done; sleep %.3f; kill -%s $pid 2>/dev/null"):format(
+          many.out,
           math.random() * 0.3, signal))
       local left = check(results, count, ("seed %d, round %d: %s"):format(seed, round, err))
       assert.equal(left > 0 and 5 or 0, status, err)
       if left > 0 then
         assert.matches("interrupted", err, 1, true)
-        assert.matches("not started: " .. left .. "; rows in " .. many.rest .. ": " .. left, err, 1, true)
+        assert.matches("not started: " .. left .. "; rows in " .. many.rest .. ": " .. left, err, 1,
+          true)
       end
     end
   end)
@@ -170,7 +175,8 @@ describe("koresms send-many, stopped,", function()
     command.write(many.input, rows(10))
     local start = core.clock()
     local status, results, err = beside({}, { KORESMS_PER_MINUTE = "3" },
-      ("until [ $(cat %s 2>/dev/null | wc -l) = 3 ]; do sleep 0.05; done; sleep 0.2; kill -INT $pid"):format(many.out))
+      ("until [ $(cat %s 2>/dev/null | wc -l) = 3 ]; do sleep 0.05; done; sleep 0.2; "
+        .. "kill -INT $pid"):format(many.out))
     assert.equal(5, status, err)
     assert.truthy(core.clock() - start < 10)
     assert.same({ 3, 7 }, { #results, check(results, 10) })
@@ -204,14 +210,18 @@ describe("koresms send-many, stopped,", function()
 
   it("keeps rows that failed in a way that cannot make a duplicate", function()
     command.write(many.input, rows(3))
-    local status, results = beside({}, { KORESMS_HOST = "http://127.0.0.1:1", KORESMS_RETRIES = "0" }, ":")
+    local status, results = beside({}, { KORESMS_HOST = "http://127.0.0.1:1",
+      KORESMS_RETRIES = "0" }, ":")
     assert.same({ 1, 3 }, { status, #results })
-    for _, result in ipairs(results) do assert.same({ "not_sent", true }, { result.outcome, result.retryable }) end
+    for _, result in ipairs(results) do
+      assert.same({ "not_sent", true }, { result.outcome, result.retryable })
+    end
     assert.equal(3, #kept())
   end)
 
   it("keeps JSON lines as JSON lines, but no bad rows and no second ones", function()
-    local text = '\239\187\191{"to":"+9101","n":1}\nbad\n{"to":"+9102"}\n{"to":"+9101","n":2}\n\n {"to":"+9103"}'
+    local text = '\239\187\191{"to":"+9101","n":1}\nbad\n{"to":"+9102"}\n'
+      .. '{"to":"+9101","n":2}\n\n {"to":"+9103"}'
     local status = many:run(text, { "--rest", many.rest, "--skip-invalid", "--unique" },
       { KORESMS_HOST = "http://127.0.0.1:1", KORESMS_RETRIES = "0" })
     assert.equal(1, status)

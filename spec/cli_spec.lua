@@ -22,7 +22,8 @@ describe("koresms", function()
   describe("usage", function()
     it("prints its version and its help on standard output", function()
       local status, out, err = koresms:run({ "--version" }, {})
-      assert.same({ 0, "koresms " .. require("koresms")._VERSION .. "\n", "" }, { status, out, err })
+      assert.same({ 0, "koresms " .. require("koresms")._VERSION .. "\n", "" },
+        { status, out, err })
       status, out, err = koresms:run({ "--help" }, {})
       assert.same({ 0, "" }, { status, err })
       for _, word in ipairs({ "Exit status:", "some unknown", "KORESMS_CONFIG", "send", "token",
@@ -67,9 +68,11 @@ describe("koresms", function()
 
     it("finds its modules through a symbolic link, from another directory", function()
       local _, here = shell.run("pwd")
-      assert.is_true(shell.run(("ln -s %s/bin/koresms %s/link"):format(shell.quote(here), koresms.work)))
+      assert.is_true(shell.run(("ln -s %s/bin/koresms %s/link"):format(shell.quote(here),
+        koresms.work)))
       local absolute = paths.cpath:gsub("^[^/]", function(first) return here .. "/" .. first end)
-      local ok, out = shell.run(("cd / && env -i PATH=\"$PATH\" LUA_CPATH=%s %s %s/link --version 2>&1"):format(
+      local ok, out = shell.run(("cd / && env -i PATH=\"$PATH\" LUA_CPATH=%s %s "
+        .. "%s/link --version 2>&1"):format(
         shell.quote(absolute), command.interpreter, koresms.work))
       assert.is_true(ok, out)
       assert.matches("^koresms %d", out)
@@ -85,7 +88,8 @@ describe("koresms", function()
       KORESMS_FROM = { KORESMS_FROM = false },
     }) do
       it("names " .. name .. " and exits with 2", function()
-        local status, out, err = koresms:run({ "send", "--to", TO, "--json" }, koresms:environment(changes))
+        local status, out, err = koresms:run({ "send", "--to", TO, "--json" },
+          koresms:environment(changes))
         assert.same({ 2, "" }, { status, out })
         assert.matches(name, err, 1, true)
         assert.equal(0, koresms:processed())
@@ -189,7 +193,8 @@ describe("koresms", function()
       local status, out = send("--json")
       assert.equal(4, status)
       local result = only(out)
-      assert.same({ "unknown", "server_error", 1 }, { result.outcome, result.code, result.attempts })
+      assert.same({ "unknown", "server_error", 1 }, { result.outcome, result.code,
+        result.attempts })
       status, out = send()
       assert.equal(4, status)
       assert.matches("^unknown  %+9112%*+90  server_error  HTTP 503", out)
@@ -228,7 +233,8 @@ describe("koresms", function()
 
     it("exits with 4 where nobody reads what became of the message", function()
       local file = os.tmpname()
-      shell.run(("{ %s %s bin/koresms send --to %s 2>%s; echo status $? >>%s; } </dev/null | exec 0<&-")
+      shell.run(("{ %s %s bin/koresms send --to %s 2>%s; echo status $? >>%s; } "
+        .. "</dev/null | exec 0<&-")
         :format(command.prefix(koresms:environment()), command.interpreter, TO, file, file))
       local said
       for _ = 1, 50 do -- the shell waits for the last of a pipe alone
@@ -269,7 +275,8 @@ describe("koresms", function()
         local status, out, err = send("--dry-run")
         assert.same({ 0, "" }, { status, err })
         assert.equal(1, #command.lines(out))
-        assert.matches(koresms.box.host .. "/api/public/bot/" .. koresms.box.bot_id .. "/outboundsms", out, 1, true)
+        assert.matches(koresms.box.host .. "/api/public/bot/" .. koresms.box.bot_id
+          .. "/outboundsms", out, 1, true)
         assert.matches("+9112*****90", out, 1, true)
         assert.not_matches(TO, out, 1, true)
         assert.not_matches(FROM, out, 1, true)
@@ -281,7 +288,8 @@ describe("koresms", function()
         local status, out = send("--dry-run", "--json")
         assert.equal(0, status)
         assert.same({ dry_run = true, from = FROM, to = TO,
-          url = koresms.box.host .. "/api/public/bot/" .. koresms.box.bot_id .. "/outboundsms" }, cjson.decode(out))
+          url = koresms.box.host .. "/api/public/bot/" .. koresms.box.bot_id .. "/outboundsms" },
+          cjson.decode(out))
         assert.equal(0, koresms:processed())
       end)
 
@@ -298,11 +306,13 @@ describe("koresms", function()
       local status, out, err = koresms:run({ "token" })
       assert.same({ 0, "" }, { status, err })
       assert.matches("^[%w_-]+%.[%w_-]+%.[%w_-]+\n$", out)
-      local ok, text = shell.run(command.prefix(koresms:environment()) .. " sh -c " .. shell.quote(([[
+      local script = ([[
         curl -sS --noproxy '*' --cacert "$KORESMS_CA_FILE" -H "auth: $(%s bin/koresms token)" \
           -H 'Content-Type: application/json' \
           -d '{"fromNo":"+19876543210","toNo":"+911234567890"}' \
-          "$KORESMS_HOST/api/public/bot/$KORESMS_BOT_ID/outboundsms"]]):format(command.interpreter)))
+          "$KORESMS_HOST/api/public/bot/$KORESMS_BOT_ID/outboundsms"]]):format(command.interpreter)
+      local ok, text = shell.run(command.prefix(koresms:environment()) .. " sh -c "
+        .. shell.quote(script))
       assert.is_true(ok)
       assert.matches("Triggered", text, 1, true)
       assert.equal(1, koresms:processed())

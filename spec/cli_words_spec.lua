@@ -41,11 +41,13 @@ describe("koresms says what was meant:", function()
   it("a text, in whatever word", function()
     for _, word in ipairs({ "text", "body", "message" }) do
       for _, name in ipairs({ "send", "send-many" }) do
-        for _, arguments in ipairs({ { "--" .. word, "hello" }, { "--" .. word .. "=hello" }, { "--" .. word },
+        for _, arguments in ipairs({ { "--" .. word, "hello" }, { "--" .. word .. "=hello" },
+          { "--" .. word },
           { "--to", TO, "--" .. word, "hello", "world" } }) do
           table.insert(arguments, 1, name)
           if name == "send" or arguments[2] ~= "--to" then
-            refused(arguments, nil, "--" .. word .. " is no option", "the API takes no text", "experience flow")
+            refused(arguments, nil, "--" .. word .. " is no option", "the API takes no text",
+              "experience flow")
           end
         end
       end
@@ -66,7 +68,8 @@ describe("koresms says what was meant:", function()
 
   it("the option of a value that will not do", function()
     for _, value in ipairs({ "0", "1025", "many", "-1", "1.5" }) do
-      refused({ "send-many", "x", "--concurrency=" .. value }, nil, "--concurrency: '" .. value .. "'", "1 to 1024")
+      refused({ "send-many", "x", "--concurrency=" .. value }, nil, "--concurrency: '" .. value
+        .. "'", "1 to 1024")
     end
     refused({ "send-many", "x", "--from", "x" }, nil, "--from: ")
     refused({ "send-many", "x", "--rest", "-" }, nil, "--rest: ")
@@ -77,7 +80,8 @@ describe("koresms says what was meant:", function()
       local err = refused(arguments, {})
       assert.equal(4, #command.lines(err), err)
       for i, name in ipairs({ "HOST", "BOT_ID", "CLIENT_ID", "CLIENT_SECRET" }) do
-        assert.matches("^koresms: " .. name:lower() .. " is required: .*Set KORESMS_" .. name .. ",",
+        assert.matches("^koresms: " .. name:lower() .. " is required: .*Set KORESMS_" .. name
+          .. ",",
           command.lines(err)[i])
       end
     end
@@ -86,11 +90,15 @@ describe("koresms says what was meant:", function()
   end)
 
   it("a variable that is nearly a setting, without its value", function()
-    local changes = { KORESMS_TIMOUT = "hunter2", KORESMS_SECRET = "hunter2", KORESMS_QQQQQQQQ = "hunter2" }
-    for _, arguments in ipairs({ { "send", "--to", TO }, { "token" }, { "send-many", "/dev/null" } }) do
+    local changes = { KORESMS_TIMOUT = "hunter2", KORESMS_SECRET = "hunter2",
+      KORESMS_QQQQQQQQ = "hunter2" }
+    for _, arguments in ipairs({ { "send", "--to", TO }, { "token" },
+      { "send-many", "/dev/null" } }) do
       local _, _, err = koresms:run(arguments, koresms:environment(changes))
-      assert.matches("koresms: KORESMS_TIMOUT is no setting and has no effect; KORESMS_TIMEOUT is\n", err, 1, true)
-      assert.matches("KORESMS_SECRET is no setting and has no effect; KORESMS_CLIENT_SECRET is", err, 1, true)
+      assert.matches("koresms: KORESMS_TIMOUT is no setting and has no effect; "
+        .. "KORESMS_TIMEOUT is\n", err, 1, true)
+      assert.matches("KORESMS_SECRET is no setting and has no effect; KORESMS_CLIENT_SECRET is",
+        err, 1, true)
       assert.not_matches("QQQ", err, 1, true)
       assert.not_matches("hunter2", err, 1, true)
     end
@@ -113,14 +121,16 @@ describe("koresms says what was meant:", function()
 
   it("columns, where there is none of recipients", function()
     refused_rows("name,city\n", "no column 'to'; it has 'name', 'city'\n")
-    refused_rows("mobile,name\n" .. TO .. ",x\n", "column 'mobile' is not understood (did you mean 'to'?)")
+    refused_rows("mobile,name\n" .. TO .. ",x\n",
+      "column 'mobile' is not understood (did you mean 'to'?)")
     refused_rows("a,b,c,d,e,f,g,h,i,j,k,l\n", "'j', and 2 more\n")
     refused_rows("name," .. TO .. "\n", "'name', '+9112*****90'")
     refused_rows("name,\27[2J\n", "'name', ' [2J'")
   end)
 
   it("columns that are no UTF-8", function()
-    refused_rows("to,Stra\223e\n" .. TO .. ",x\n", "rows:1: the header: byte 8 is not UTF-8; save the file as UTF-8")
+    refused_rows("to,Stra\223e\n" .. TO .. ",x\n",
+      "rows:1: the header: byte 8 is not UTF-8; save the file as UTF-8")
   end)
 
   it("a column of texts, which is not sent", function()

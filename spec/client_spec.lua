@@ -78,7 +78,9 @@ describe("client", function()
   it("keeps its connection", function()
     for _ = 1, 5 do assert(client:send({ to = TO })) end
     local connections = {}
-    for _, m in ipairs(box:get("/_sandbox/messages").messages) do connections[m.connection] = true end
+    for _, m in ipairs(box:get("/_sandbox/messages").messages) do
+      connections[m.connection] = true
+    end
     assert.truthy(next(connections))
     assert.is_nil(next(connections, (next(connections))))
   end)
@@ -305,7 +307,8 @@ describe("client", function()
       end)
     end)
 
-    for _, case in ipairs({ { "1000000000", 3600, 3600 }, { "-5", 0.001, 60 }, { "soon", 0.001, 60 },
+    for _, case in ipairs({ { "1000000000", 3600, 3600 }, { "-5", 0.001, 60 },
+      { "soon", 0.001, 60 },
       { "1 2", 0.001, 60 }, { "Sun, 06 Nov 1994 08:49:37 GMT", 0, 0 },
       { "Thu, 31 Dec 2099 23:59:59 GMT", 3600, 3600 } }) do
       it(("takes Retry-After: %s"):format(case[1]), function()
@@ -338,7 +341,8 @@ describe("client", function()
 
   describe("sends nothing", function()
     it("to or from what is no number", function()
-      for field, message in pairs({ to = { to = "911234567890" }, from = { to = TO, from = "KORE" } }) do
+      for field, message in pairs({ to = { to = "911234567890" },
+        from = { to = TO, from = "KORE" } }) do
         local result = failing(client, message)
         assert.equal("not_sent", result.outcome)
         assert.equal("invalid_number", result.code)
@@ -475,16 +479,19 @@ describe("client", function()
     local cases = {
       { "no message", {}, "bad argument #1 to 'send' (table expected, got nil)" },
       { "text", { "+911234567890" }, "table expected, got string" },
-      { "a number that is a Lua number", { { to = 911234567890 } }, "field 'to': string expected, got number" },
+      { "a number that is a Lua number", { { to = 911234567890 } },
+        "field 'to': string expected, got number" },
       { "an inherited number that is none",
-        { setmetatable({}, { __index = { to = 911234567890 } }) }, "field 'to': string expected, got number" },
+        { setmetatable({}, { __index = { to = 911234567890 } }) },
+        "field 'to': string expected, got number" },
       { "no recipient", { { from = FROM } }, "field 'to': string expected, got nil" },
       { "the platform's names", { { toNo = TO } }, "did you mean 'to'" },
       { "a message text", { { to = TO, text = "hello" } }, "unknown field 'text'" },
       { "an id that is no text", { { to = TO, id = 5 } }, "field 'id': string expected" },
       { "options that are none", { { to = TO }, 5 }, "bad argument #2 to 'send' (table expected" },
       { "an unknown option", { { to = TO }, { timout = 1 } }, "did you mean 'timeout'" },
-      { "a timeout in text", { { to = TO }, { timeout = "1" } }, "option 'timeout': number expected" },
+      { "a timeout in text", { { to = TO }, { timeout = "1" } },
+        "option 'timeout': number expected" },
       { "a timeout of 0", { { to = TO }, { timeout = 0 } }, "option 'timeout'" },
       { "a timeout that is no number", { { to = TO }, { timeout = 0 / 0 } }, "option 'timeout'" },
       { "half a repeat", { { to = TO }, { retries = 0.5 } }, "option 'retries'" },
@@ -610,7 +617,8 @@ describe("a kept connection", function()
   end
 
   for _, how in ipairs({ "close", "reset" }) do
-    it("that dies by " .. how .. " after the second POST was read is unknown, not repeated", function()
+    it("that dies by " .. how .. " after the second POST was read is unknown, not repeated",
+      function()
       local result, stats, after = second_send("next_processed_" .. how)
       assert.same({ "unknown", "connection_lost", false, 1 },
         { result.outcome, result.code, result.retryable, result.attempts })

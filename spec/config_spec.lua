@@ -124,23 +124,30 @@ describe("config", function()
       { "an address that is none", { host = "http://127.0.0.256" }, "IPv4" },
       { "an address with a leading zero", { host = "http://127.0.0.08" }, "IPv4" },
       { "a host with a line end", { host = "h.example\r" }, "option 'host'", "line end" },
-      { "a host with a byte order mark", { host = "\239\187\191h.example" }, "option 'host'", "byte order mark" },
+      { "a host with a byte order mark", { host = "\239\187\191h.example" }, "option 'host'",
+        "byte order mark" },
       { "a host with a blank", { host = "h.example " }, "option 'host'", "blank" },
       { "a host in quotes", { host = "'h.example'" }, "option 'host'", "quote" },
       { "a host in quotes of a typesetter", { host = "\226\128\156h.example\226\128\157" },
         "option 'host'", "ASCII" },
       { "a host that is not ASCII", { host = "h\195\182.example" }, "option 'host'", "xn--" },
-      { "a scheme without slashes", { host = "https:h.example" }, "option 'host'", "https:// once" },
-      { "a scheme with one slash", { host = "https:/h.example" }, "option 'host'", "https:// once" },
-      { "a scheme without a colon", { host = "https//h.example" }, "option 'host'", "https:// once" },
-      { "a scheme twice", { host = "https://https://h.example" }, "option 'host'", "https:// once" },
+      { "a scheme without slashes", { host = "https:h.example" }, "option 'host'",
+        "https:// once" },
+      { "a scheme with one slash", { host = "https:/h.example" }, "option 'host'",
+        "https:// once" },
+      { "a scheme without a colon", { host = "https//h.example" }, "option 'host'",
+        "https:// once" },
+      { "a scheme twice", { host = "https://https://h.example" }, "option 'host'",
+        "https:// once" },
       { "a dot too many", { host = "h..example" }, "option 'host'", "dot" },
       { "a dot at the beginning", { host = ".h.example" }, "option 'host'", "dot" },
-      { "a file in a home that nobody expands", { ca_file = "~/ca.pem" }, "option 'ca_file'", "whole path" },
+      { "a file in a home that nobody expands", { ca_file = "~/ca.pem" }, "option 'ca_file'",
+        "whole path" },
       { "a path as bot id", { bot_id = "../admin" }, "option 'bot_id'" },
       { "dots as bot id", { bot_id = ".." }, "option 'bot_id'" },
       { "a line end in the bot id", { bot_id = "st-1\r\n" }, "option 'bot_id'", "line end" },
-      { "a line end in the client id", { client_id = "cs-1\r\nX: y" }, "option 'client_id'", "line end" },
+      { "a line end in the client id", { client_id = "cs-1\r\nX: y" }, "option 'client_id'",
+        "line end" },
       { "NUL in the client id", { client_id = "cs-1\0" }, "option 'client_id'", "NUL" },
       { "a blank in the client id", { client_id = "cs-1 " }, "option 'client_id'", "blank" },
       { "a client id that is no UTF-8", { client_id = "cs-\255" }, "option 'client_id'", "UTF-8" },
@@ -148,12 +155,14 @@ describe("config", function()
       { "a subject that is no UTF-8", { subject = "\255" }, "option 'subject'", "UTF-8" },
       { "an empty secret", { client_secret = "" }, "option 'client_secret'", "empty" },
       { "a secret with NUL", { client_secret = "MARKED\0" }, "option 'client_secret'", "NUL" },
-      { "a secret with a line end", { client_secret = "MARKED\n" }, "option 'client_secret'", "line end" },
+      { "a secret with a line end", { client_secret = "MARKED\n" }, "option 'client_secret'",
+        "line end" },
       { "a secret with a carriage return", { client_secret = "MARKED\r" }, "option 'client_secret'",
         "line end" },
       { "a secret with a byte order mark", { client_secret = "\239\187\191MARKED" },
         "option 'client_secret'", "byte order mark" },
-      { "a client id with a byte order mark", { client_id = "\239\187\191cs-1" }, "option 'client_id'",
+      { "a client id with a byte order mark", { client_id = "\239\187\191cs-1" },
+        "option 'client_id'",
         "byte order mark" },
       { "a bot id with a byte order mark", { bot_id = "\239\187\191st-1" }, "option 'bot_id'",
         "byte order mark" },
@@ -170,14 +179,18 @@ describe("config", function()
       { "a limit of true", { per_minute = true }, "option 'per_minute'", "false" },
       { "a limit of 0", { per_hour = 0 }, "option 'per_hour'" },
       { "a lifetime over an hour", { token_ttl = 3601 }, "option 'token_ttl'" },
-      { "a CA file that is missing", { ca_file = "/nowhere/ca.pem" }, "option 'ca_file'", "/nowhere" },
+      { "a CA file that is missing", { ca_file = "/nowhere/ca.pem" }, "option 'ca_file'",
+        "/nowhere" },
       { "a CA file that is a directory", { ca_file = "/" }, "option 'ca_file'" },
       { "a key without certificate", { client_key = "/dev/null" }, "client_cert" },
       { "a proxy that is no address", { proxy = "proxy.example" }, "option 'proxy'", "http://" },
-      { "a proxy whose password ends the address", { proxy = "http://u:MARKED@MARKED@h" }, "option 'proxy'",
+      { "a proxy whose password ends the address", { proxy = "http://u:MARKED@MARKED@h" },
+        "option 'proxy'",
         "%40" },
-      { "a proxy with half an escape", { proxy = "http://u:50%MARKED@h" }, "option 'proxy'", "%25" },
-      { "a proxy with a control byte", { proxy = "http://u:MARKED%0a@h" }, "option 'proxy'", "control" },
+      { "a proxy with half an escape", { proxy = "http://u:50%MARKED@h" }, "option 'proxy'",
+        "%25" },
+      { "a proxy with a control byte", { proxy = "http://u:MARKED%0a@h" }, "option 'proxy'",
+        "control" },
       { "a line end in the proxy", { proxy = "http://p\r\n" }, "option 'proxy'" },
       { "RS256 without a key", { algorithm = "RS256" }, "private_key_file" },
       { "a key file that is none", { algorithm = "RS256", private_key_file = "/dev/null" },
@@ -204,7 +217,8 @@ describe("config", function()
       run.output(("openssl genrsa 2048 2>/dev/null | openssl pkcs8 -topk8 -v2 aes-256-cbc "
         .. "-passout pass:MARKED -out %s 2>&1"):format(key))
       -- The form of OpenSSL before 1.0.
-      run.output(("openssl rsa -traditional -aes128 -passin pass:MARKED -passout pass:MARKED -in %s -out %s 2>&1")
+      run.output(("openssl rsa -traditional -aes128 -passin pass:MARKED -passout pass:MARKED -in "
+        .. "%s -out %s 2>&1")
         :format(key, old))
     end)
 
@@ -230,7 +244,8 @@ describe("config", function()
     finally(function() rawset(_G, "ngx", nil) end)
     rawset(_G, "ngx", {})
     _, text = config.load({ bot_id = "st-1" })
-    assert.truthy(text:find("; nginx keeps no variable of its environment, unless the directive `env`", 1, true))
+    assert.truthy(text:find("; nginx keeps no variable of its environment, unless the directive "
+      .. "`env`", 1, true))
   end)
 
   it("finds what is probably not what it was meant to be, and shows nothing of it", function()
@@ -238,15 +253,18 @@ describe("config", function()
     for value, wanted in pairs({
       [good] = false, [" " .. good] = "blank at its beginning", [good .. " "] = "blank at its end",
       [good .. "\t"] = "control character", ['"' .. good .. '"'] = "quote at its beginning",
-      ["'" .. good .. "'"] = "quote at its end", ["KORESMS_CLIENT_SECRET=" .. good] = "name of a variable",
+      ["'" .. good .. "'"] = "quote at its end",
+      ["KORESMS_CLIENT_SECRET=" .. good] = "name of a variable",
       ["export KORESMS_CLIENT_SECRET=" .. good] = "name of a variable",
       [good:sub(2)] = "another length", [good:sub(2) .. "\195\164"] = "not ASCII",
-      ["***"] = "nothing but asterisks", ["changeme"] = "stands for no value", ["undefined"] = "stands for no value",
+      ["***"] = "nothing but asterisks", ["changeme"] = "stands for no value",
+      ["undefined"] = "stands for no value",
       ["$KORESMS_CLIENT_SECRET"] = "not filled in", ["<" .. good .. ">"] = "as in an example",
     }) do
       local s = assert(config.load(base { client_secret = value }))
       local texts = table.concat(s.suspicions, "\n")
-      assert.truthy(wanted and texts:find(wanted, 1, true) or not wanted and texts == "", value .. ": " .. texts)
+      assert.truthy(wanted and texts:find(wanted, 1, true) or not wanted and texts == "",
+        value .. ": " .. texts)
       assert.is_nil(texts:find("sss", 1, true))
       local name = file("suspicious", value .. "\n")
       s = assert(config.load { host = "h.example", bot_id = "st-1", client_id = "cs-1",
@@ -255,7 +273,8 @@ describe("config", function()
         table.concat(s.suspicions, "\n"))
     end
     local s = assert(config.load { host = "h.example", bot_id = "'st-1'", token = '"e.y.J"' })
-    assert.matches("^option 'bot_id' has a quote.*\noption 'token' has a quote", table.concat(s.suspicions, "\n"))
+    assert.matches("^option 'bot_id' has a quote.*\noption 'token' has a quote",
+      table.concat(s.suspicions, "\n"))
   end)
 
   it("says that a private key wants another algorithm", function()
@@ -272,7 +291,8 @@ describe("config", function()
 
   it("takes what is allowed", function()
     for _, change in ipairs({ { host = "https://h.example/" }, { host = "HTTPS://H.example:1" },
-      { host = "http://127.0.0.1:8080" }, { host = "http://[::1]:80" }, { host = "http://localhost" },
+      { host = "http://127.0.0.1:8080" }, { host = "http://[::1]:80" },
+      { host = "http://localhost" },
       { host = "http://h.example", allow_http = true }, { per_minute = false },
       { timeout = 0.25 }, { retries = 0 }, { max_idle = 0 },
       { proxy = "http://user:pass@proxy.example:3128" }, { bot_id = "st-é" } }) do
@@ -302,7 +322,8 @@ describe("config", function()
     it("takes what a file of variables with line ends of Windows leaves", function()
       local got = load_with(with { KORESMS_TIMEOUT = "2.5\r", KORESMS_JTI = "True\r",
         KORESMS_PER_MINUTE = "off\r" })
-      assert.same({ 2.5, true, false }, { got.values.timeout, got.values.jti, got.values.per_minute })
+      assert.same({ 2.5, true, false }, { got.values.timeout, got.values.jti,
+        got.values.per_minute })
       for name, value in pairs({ HOST = "platform.kore.ai", CLIENT_ID = "cs-1", BOT_ID = "st-1",
         CLIENT_SECRET = "x1" }) do
         got = load_with(with { ["KORESMS_" .. name] = value .. "\r" })
@@ -323,8 +344,10 @@ describe("config", function()
       { { KORESMS_TIMEOUT = "10s" }, "KORESMS_TIMEOUT: expected a number such as 10" },
       { { KORESMS_TIMEOUT = "10,5" }, "KORESMS_TIMEOUT: expected a number such as 10" },
       { { KORESMS_TIMEOUT = '"10"' }, "KORESMS_TIMEOUT: expected a number such as 10" },
-      { { KORESMS_PER_MINUTE = "0" }, "KORESMS_PER_MINUTE: expected a whole number from 1 to 1000000, got 0" },
-      { { KORESMS_CONFIG = "/none\27[2J\194\155\226\128\174x.json" }, "/none [2J  x.json: No such file" },
+      { { KORESMS_PER_MINUTE = "0" },
+        "KORESMS_PER_MINUTE: expected a whole number from 1 to 1000000, got 0" },
+      { { KORESMS_CONFIG = "/none\27[2J\194\155\226\128\174x.json" },
+        "/none [2J  x.json: No such file" },
       { { KORESMS_CONFIG = "~/settings.json" }, "write the whole path" },
       { { KORESMS_PER_MINUTE = "many" }, "KORESMS_PER_MINUTE: expected a number, or false" },
       { { KORESMS_HOST = "h/p" }, "KORESMS_HOST: has a path" },

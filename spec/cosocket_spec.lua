@@ -144,7 +144,8 @@ describe("the cosocket transport", function()
     local origin = "http://kore.test:" .. server.port
     assert.equal(200, exchange(origin)[1].status)
     check(exchange("http://nobody.test:80")[1], "dns", 0, "nobody.test", "Host not found")
-    check(exchange("http://other.test:80", nil, nil, "bare")[1], "dns", 0, "`resolver`", "hosts file")
+    check(exchange("http://other.test:80", nil, nil, "bare")[1], "dns", 0, "`resolver`",
+      "hosts file")
     local here = "http://localhost:" .. server.port
     assert.equal(200, exchange(here, nil, nil, "bare")[1].status)
   end)

@@ -44,7 +44,8 @@ describe("CSV", function()
     ["empty fields"] = { ",\n,,\n", { { "", "" }, { "", "", "" } } },
     ["quoted fields"] = { '"a","b, ""c"""\n', { { "a", 'b, "c"' } } },
     ["an empty quoted field"] = { '"",""\n""\n', { { "", "" }, { "" } } },
-    ["line ends in a field"] = { '"a\nb\r\nc\rd",e\r\nf,g\r\n', { { "a\nb\r\nc\rd", "e" }, { "f", "g" } } },
+    ["line ends in a field"] = { '"a\nb\r\nc\rd",e\r\nf,g\r\n', { { "a\nb\r\nc\rd", "e" },
+      { "f", "g" } } },
     ["blanks, which belong to the field"] = { " a , b \n", { { " a ", " b " } } },
     ["empty lines"] = { "a\n\n\r\nb\n\n", { { "a" }, { "b" } } },
     ["nothing"] = { "", {} },
@@ -64,7 +65,8 @@ describe("CSV", function()
   for name, case in pairs({
     ["a quote within a field"] = { 'a"b,c\nd\n', "a quote within a field", 'a"b,c\n' },
     ["text behind a closing quote"] = { '"a"b,c\nd\n', "text after a closing quote", '"a"b,c\n' },
-    ["the same after lines"] = { '"a\n+9112\nb" ,c\nd\n', "text after a closing quote", '"a\n+9112\nb" ,c\n' },
+    ["the same after lines"] = { '"a\n+9112\nb" ,c\nd\n', "text after a closing quote",
+      '"a\n+9112\nb" ,c\n' },
     ["a bare carriage return"] = { "a\rb,c\nd\n", "a carriage return", "a\rb,c\n" },
     ["the same behind a quote"] = { '"a"\rb,c\nd\n', "a carriage return", '"a"\rb,c\n' },
   }) do
@@ -141,7 +143,8 @@ describe("CSV", function()
       end
       expected[i], written[i] = fields, table.concat(cells, ",") .. "\r\n"
     end
-    assert.same(expected, contents(read(csv, table.concat(written), function() return math.random(9) end)))
+    assert.same(expected, contents(read(csv, table.concat(written),
+      function() return math.random(9) end)))
   end)
 end)
 
@@ -154,7 +157,8 @@ describe("JSON lines", function()
   end)
 
   it("names what is none", function()
-    for _, line in ipairs({ "[1]", '"a"', '{"a":1} {}', '{"a":}', '{"a":NaN}', '{"a":01}', '{"a":+1}',
+    for _, line in ipairs({ "[1]", '"a"', '{"a":1} {}', '{"a":}', '{"a":NaN}', '{"a":01}',
+      '{"a":+1}',
       '{"a":1.}', '{"a":"\\"", "b":-.5}', "{", "x" }) do
       local rows = read(jsonl, line .. "\n{}\n")
       assert.matches("no JSON object", rows[1][3], 1, true)
@@ -166,7 +170,8 @@ describe("JSON lines", function()
   end)
 
   it("ends where a line is too long, and gives none that a failure has cut off", function()
-    local rows, ended = read(jsonl, '{}\n{"a":"' .. ("x"):rep(row_buffer.MOST + 200000) .. '"}\n{}\n')
+    local rows, ended = read(jsonl, '{}\n{"a":"' .. ("x"):rep(row_buffer.MOST + 200000)
+      .. '"}\n{}\n')
     assert.same({ 1, 2 }, { #rows, ended[1] })
     rows, ended = read(jsonl, "{}\n{}", nil, "read error")
     assert.same({ 1, "read error" }, { #rows, ended[2] })

@@ -24,7 +24,8 @@ describe("the example for nginx", function()
       http = "lua_shared_dict koresms 1m;",
       init = ([[
         local variables = { SMS_API_KEY = "%s", KORESMS_HOST = "%s", KORESMS_BOT_ID = "st-1",
-          KORESMS_CLIENT_ID = "cs-1", KORESMS_CLIENT_SECRET = "secret", KORESMS_FROM = "+19876543210",
+          KORESMS_CLIENT_ID = "cs-1", KORESMS_CLIENT_SECRET = "secret",
+          KORESMS_FROM = "+19876543210",
           KORESMS_PER_MINUTE = "false", KORESMS_MAX_IDLE = "0" }
         os.getenv = function(name) return variables[name] end
         require("examples.nginx.sms").init()]]):format(KEY, platform.origin),
@@ -43,8 +44,10 @@ describe("the example for nginx", function()
 
   -- Posts a body; returns the answer's object and its status.
   local function post(fields)
-    local body = run.write(os.tmpname(), type(fields) == "string" and fields or cjson.encode(fields))
-    local text, status = nginx:get("/sms", ("-H 'Authorization: Bearer %s' --data-binary @%s"):format(KEY, body))
+    local body = run.write(os.tmpname(), type(fields) == "string" and fields
+      or cjson.encode(fields))
+    local text, status = nginx:get("/sms",
+      ("-H 'Authorization: Bearer %s' --data-binary @%s"):format(KEY, body))
     os.remove(body)
     return cjson.decode(text), status
   end
@@ -58,8 +61,10 @@ describe("the example for nginx", function()
 
   it("lets nobody write into its log", function()
     platform:script({}, { step.read_request(), step.respond { status = 400,
-      body = '{"errors":[{"msg":"no\\n2026/11/24 [alert] forged \\u001b[2J +91/1234/567890","code":1}]}' } })
-    for _, id in ipairs({ "a\n2026/11/24 [alert] forged", "a\27[2J", "a\r", "a b", "", ("a"):rep(65), "\194\155",
+      body = '{"errors":[{"msg":"no\\n2026/11/24 [alert] forged \\u001b[2J +91/1234/567890",'
+        .. '"code":1}]}' } })
+    for _, id in ipairs({ "a\n2026/11/24 [alert] forged", "a\27[2J", "a\r", "a b", "",
+      ("a"):rep(65), "\194\155",
       "a\0b" }) do
       local answer, status = post({ to = "+911234567890", id = id })
       assert.same({ 400, "invalid_request" }, { status, answer.error.code })

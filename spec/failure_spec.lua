@@ -9,9 +9,11 @@ local step = faults.step
 
 -- code, text, phase, name
 local SAYINGS = {
-  { 35, "OpenSSL SSL_connect: Connection reset by peer in connection to h:443 ", "handshake", "connect" },
+  { 35, "OpenSSL SSL_connect: Connection reset by peer in connection to h:443 ", "handshake",
+    "connect" },
   { 35, "OpenSSL SSL_connect: SSL_ERROR_SYSCALL in connection to h:443 ", "handshake", "connect" },
-  { 35, "OpenSSL SSL_connect: SSL_ERROR_ZERO_RETURN in connection to h:443 ", "handshake", "connect" },
+  { 35, "OpenSSL SSL_connect: SSL_ERROR_ZERO_RETURN in connection to h:443 ", "handshake",
+    "connect" },
   { 35, "LibreSSL SSL_connect: Broken pipe in connection to h:443 ", "handshake", "connect" },
   { 35, "error:0A000126:SSL routines::unexpected eof while reading", "handshake", "connect" },
   { 35, "TLS connect error: error:0A000126:SSL routines::unexpected eof while reading", "handshake",
@@ -33,7 +35,8 @@ local SAYINGS = {
   { 35, "error:0A00018A:SSL routines::dh key too small", "handshake", "tls" },
   { 35, "gnutls_handshake() failed: A TLS fatal alert has been received.", "handshake", "tls" },
   { 60, "SSL certificate problem: certificate has expired", "handshake", "tls" },
-  { 51, "SSL: no alternative certificate subject name matches target host name", "handshake", "tls" },
+  { 51, "SSL: no alternative certificate subject name matches target host name", "handshake",
+    "tls" },
   { 58, "could not load PEM client certificate", "handshake", "tls" },
   { 59, "failed setting cipher list", "handshake", "tls" },
   { 77, "error setting certificate file: none.pem", "handshake", "tls" },

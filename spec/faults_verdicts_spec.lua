@@ -59,7 +59,8 @@ describe("every fault told honestly:", function()
     assert.equal(result.outcome == "accepted", result.message == nil, where .. ": message")
     if result.outcome == "not_sent" then assert.equal(0, result.attempts, where) end
     if result.outcome ~= "not_sent" then assert.is_true(result.attempts >= 1, where) end
-    assert(took < timeout + bed_support.LATE, ("%s took %.2f s, of %.2f"):format(where, took, timeout))
+    assert(took < timeout + bed_support.LATE, ("%s took %.2f s, of %.2f"):format(where, took,
+      timeout))
     assert(result.elapsed <= took + 0.001, where .. ": elapsed")
     return text
   end
@@ -222,7 +223,8 @@ describe("every fault told honestly:", function()
     end
     for _, name in ipairs { "not_sent", "unknown" } do
       for code in pairs(used[name .. "_rows"]) do
-        assert(used[name][code] or seen["not_sent/" .. code], ("no case uses verdict.%s.%s"):format(name, code))
+        assert(used[name][code] or seen["not_sent/" .. code],
+          ("no case uses verdict.%s.%s"):format(name, code))
       end
     end
     for index, row in ipairs(verdict.replies) do

@@ -52,7 +52,8 @@ describe("the environment", function()
       local trap = bed.bench:listen { proxy = true }
       local proxy = bed.bench:listen_for("proxy_good")
       server:script()
-      local out = child.run(SEND, ("TARGET=%s CA=%s OWN_PROXY=%s %s no_proxy='*' NO_PROXY='*'"):format(
+      local out = child.run(SEND,
+        ("TARGET=%s CA=%s OWN_PROXY=%s %s no_proxy='*' NO_PROXY='*'"):format(
         server.origin, bed.certs["ca.pem"], proxy.origin, variables(trap.origin)))
       assert.equal("accepted\t1\n", out)
       assert.equal(1, proxy:stats().connects)

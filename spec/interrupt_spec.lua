@@ -29,8 +29,10 @@ describe("an interrupt that is caught", function()
 
   -- Runs one process; returns what it printed.
   local function play(mode, after, bot_id, serial)
-    ground:answer("+91777", { { step.respond(), step.interrupt { pid = "{serial}", after = after } } })
-    return run.output(("%s LUA_PATH='./?.lua;;' timeout -k 1 20 %s spec/support/interrupt_child.lua "
+    ground:answer("+91777",
+      { { step.respond(), step.interrupt { pid = "{serial}", after = after } } })
+    return run.output(("%s LUA_PATH='./?.lua;;' timeout -k 1 20 %s "
+      .. "spec/support/interrupt_child.lua "
       .. "%s %s %s %d 2>&1"):format(run.preload(), child.interpreter, ground.server.origin, bot_id,
       mode, serial))
   end

@@ -3,7 +3,8 @@ local mask = require "koresms.mask"
 local utf8 = require "koresms.utf8"
 
 -- Everything that people, programs and documents put between the digits of a number.
-local SEPARATORS = { "", " ", "  ", "-", ".", "/", "(", ")", ") ", " (", "_", ",", "*", "~", "\t", "\n", "\r\n",
+local SEPARATORS = { "", " ", "  ", "-", ".", "/", "(", ")", ") ", " (", "_", ",", "*", "~", "\t",
+  "\n", "\r\n",
   "\0", "\11", "\127", "\194\160", "\194\173", "\226\128\135", "\226\128\137", "\226\128\139",
   "\226\128\142", "\226\128\168", "\226\128\170", "\226\128\175", "\226\129\160", "\227\128\128",
   "\239\187\191", "\239\184\143\226\131\163", "\226\128\144", "\226\128\145", "\226\128\147",
@@ -11,7 +12,8 @@ local SEPARATORS = { "", " ", "  ", "-", ".", "/", "(", ")", ") ", " (", "_", ",
   "&nbsp;", "%20" }
 
 -- A number in groups, as it is written in India, in North America, and by nobody.
-local GROUPS = { { "91", "55734", "09121" }, { "91", "557", "340", "9121" }, { "1", "999", "826", "5173" },
+local GROUPS = { { "91", "55734", "09121" }, { "91", "557", "340", "9121" }, { "1", "999", "826",
+  "5173" },
   { "9", "1", "5", "5", "7", "3", "4", "0", "9", "1", "2", "1" }, { "0091", "5573409121" } }
 
 describe("mask", function()
@@ -35,7 +37,8 @@ describe("mask", function()
   it("shows digits alone of a number that is none", function()
     for byte = 0, 255 do
       local c = string.char(byte)
-      for _, number in ipairs({ "+9" .. c .. "11234567890", "+911" .. c .. "234567890", "+91123456789" .. c,
+      for _, number in ipairs({ "+9" .. c .. "11234567890", "+911" .. c .. "234567890",
+        "+91123456789" .. c,
         "+91123456" .. c .. "7890", c .. "+911234567890", "+" .. c .. "911234567890" }) do
         assert.matches("^%+?%d*%*%*%*%*%*%d*$", mask.number(number))
       end
@@ -55,7 +58,8 @@ describe("mask", function()
   it("leaves no byte that steers a terminal, whatever surrounds it", function()
     for _, clean in ipairs({ mask.text, mask.printable }) do
       for byte = 0, 255 do
-        for _, around in ipairs({ { "", "" }, { "a", "b" }, { "1", "2" }, { "\194", "" }, { "\226\128", "" },
+        for _, around in ipairs({ { "", "" }, { "a", "b" }, { "1", "2" }, { "\194", "" },
+          { "\226\128", "" },
           { "\239\187", "" }, { "é", "é" }, { "\27[", "m" } }) do
           local shown = clean(around[1] .. string.char(byte) .. around[2])
           assert.is_nil(shown:find("[%z\1-\31\127]"))
@@ -63,7 +67,8 @@ describe("mask", function()
           assert.is_nil(utf8.fault(shown))
         end
       end
-      for _, steering in ipairs({ "\226\128\174", "\226\128\173", "\226\129\166", "\226\128\143", "\216\156",
+      for _, steering in ipairs({ "\226\128\174", "\226\128\173", "\226\129\166", "\226\128\143",
+        "\216\156",
         "\226\128\168", "\226\128\169", "\239\187\191", "\243\160\129\129" }) do
         assert.equal("a b", clean("a" .. steering .. "b"))
       end
@@ -79,11 +84,13 @@ describe("mask", function()
       assert.truthy(#shown:gsub("%D", "") <= 7, shown)
       assert.truthy(shown:find("^to .*%*%*%*%*%*%d%d, no$"), shown)
     end
-    for _, text in ipairs({ "at 2026-11-24 12:40:53", "Tue, 24 Nov 2026 12:40:53 GMT", "24/11/2026 12:40",
+    for _, text in ipairs({ "at 2026-11-24 12:40:53", "Tue, 24 Nov 2026 12:40:53 GMT",
+      "24/11/2026 12:40",
       "2026/11/24 12:40:53.123", "request 12345678901234567890", "limits 60 and 1800, status 412",
       "10.0.0.127:8443", "192.168.100.200", "192.168.100.200:65535", "trace 4bf92f35-77b3-4da6",
       "[24/Nov/2026:12:40:53 +0000]", "2001:4860:4860::8888", "[2001:4860:4860:0:0:0:0:8844]:443",
-      "error:14094410:SSL routines:ssl3_read_bytes", "TLS connect error: error:00000000:lib(0)::reason(0)",
+      "error:14094410:SSL routines:ssl3_read_bytes",
+      "TLS connect error: error:00000000:lib(0)::reason(0)",
       "after 1234 ms, 2 of 500000 rows", "port 1, +5, + 12:30" }) do
       assert.equal(text, mask.text(text))
     end
@@ -96,7 +103,8 @@ describe("mask", function()
       for _, separator in ipairs(SEPARATORS) do
         for _, plus in ipairs({ "+", "", "(+", "\239\188\139" }) do
           local number = plus .. table.concat(groups, separator)
-          for _, around in ipairs({ { "", "" }, { "to ", ", no" }, { "toNo=", "&x" }, { "401 ", " 4002" },
+          for _, around in ipairs({ { "", "" }, { "to ", ", no" }, { "toNo=", "&x" },
+            { "401 ", " 4002" },
             { "\"", "\"" }, { "é", "é" } }) do
             local shown = mask.text(around[1] .. number .. around[2])
             local bare = shown:gsub("%D", "")
@@ -114,9 +122,12 @@ describe("mask", function()
   end)
 
   it("hides digits of other scripts", function()
-    for _, digits in ipairs({ { "\217", 160 }, { "\219", 176 }, { "\224\165", 166 }, { "\224\167", 166 },
+    for _, digits in ipairs({ { "\217", 160 }, { "\219", 176 }, { "\224\165", 166 },
+      { "\224\167", 166 },
       { "\239\188", 144 } }) do
-      local number = ("911234567890"):gsub("%d", function(d) return digits[1] .. string.char(digits[2] + d) end)
+      local number = ("911234567890"):gsub("%d", function(d)
+        return digits[1] .. string.char(digits[2] + d)
+      end)
       assert.equal("to 9112*****90", mask.text("to " .. number))
     end
   end)
@@ -128,7 +139,8 @@ describe("mask", function()
 
   it("takes no longer for a long text than it is long", function()
     local begin = os.clock()
-    for _, piece in ipairs({ "1 ", "1-", "+1(", "+1", "1", " ", "+1 1 (", "eyJ", "eyJ.a", "1--", "+(", "1,", "+ " }) do
+    for _, piece in ipairs({ "1 ", "1-", "+1(", "+1", "1", " ", "+1 1 (", "eyJ", "eyJ.a", "1--",
+      "+(", "1,", "+ " }) do
       mask.text(piece:rep(200000))
       mask.text("1" .. piece:rep(200000), 1000)
     end
@@ -145,7 +157,8 @@ describe("mask", function()
     local secret = "S3cr@t-w0rd%.x"
     local clean = mask.cleaner({ secret, "another-one-of-them" })
     assert.equal("Couldn't connect to server", clean("Couldn't connect to server"))
-    assert.equal("syntax in 'http://u:[secret]@h'", clean("syntax in 'http://u:" .. secret .. "@h'"))
+    assert.equal("syntax in 'http://u:[secret]@h'", clean("syntax in 'http://u:" .. secret
+      .. "@h'"))
     assert.equal("[secret]", clean(secret .. secret))
     assert.equal("a [secret], b [secret]", clean("a another-one-of-them, b " .. secret))
     for from = 1, #secret - 7 do

@@ -137,7 +137,9 @@ describe("every fault told honestly inside nginx:", function()
     case.to[#case.to + 1] = number()
     -- Where the listener itself is at fault, there is no sound one to come back to; and who was
     -- throttled waits.
-    if not proxied and not row.listen and row.group ~= "throttled" then case.to[#case.to + 1] = number() end
+    if not proxied and not row.listen and row.group ~= "throttled" then
+      case.to[#case.to + 1] = number()
+    end
     case.main = row.kept and 2 or 1
     case.settings = { host = origin, bot_id = "st-1", client_id = "cs-1", client_secret = "secret",
       from = "+19876543210", per_minute = false, retries = 0,

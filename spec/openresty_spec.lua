@@ -101,7 +101,8 @@ describe("inside nginx", function()
     local server = start { origin = origin.origin, init = INIT, initworker = [[ try "init_worker"
       ngx.timer.at(0, function() try "timer" end) ]], http = TLS, locations = PHASES }
     server:get("/phases")
-    run.output(("curl -sk --noproxy '*' --unix-socket %s/tls https://localhost/"):format(server.prefix))
+    run.output(("curl -sk --noproxy '*' --unix-socket %s/tls https://localhost/"):format(
+      server.prefix))
     local said = server:run("return said")
     local sent = 0
     for _, phase in ipairs { "rewrite", "access", "content", "timer", "ssl_cert" } do
@@ -115,7 +116,8 @@ describe("inside nginx", function()
       local one = assert(said[phase], phase)
       assert.same({ "not_sent", "context", "not_sent not_sent" },
         { one.outcome, one.code, one.many }, phase)
-      assert.truthy(one.text:find("koresms.later", 1, true) and one.text:find("ngx.timer.at", 1, true))
+      assert.truthy(one.text:find("koresms.later", 1, true) and one.text:find("ngx.timer.at", 1,
+        true))
       assert.equal(phase == "init" and "context" or true, one.later, phase)
       if phase ~= "init" then sent = sent + 1 end
     end
@@ -171,7 +173,8 @@ describe("inside nginx", function()
     local result = server:run((ONE:gsub("retries = 0", "retries = 0, timeout = 0.3")),
       { origin = "https://kore.test:1" })
     assert.same({ "not_sent", 0 }, { result.outcome, result.attempts })
-    assert.truthy(result.message:find("the name server of the directive `resolver`", 1, true), result.message)
+    assert.truthy(result.message:find("the name server of the directive `resolver`", 1, true),
+      result.message)
   end)
 
   it("takes no answer from a peer whose certificate it refuses, however fast it is", function()
@@ -295,9 +298,11 @@ describe("inside nginx", function()
       ok, text, code = koresms.later({ to = "+911234567890" })
       said[#said + 1] = tostring(ok) .. " " .. code .. " " .. text
       return said ]])
-    for index, words in ipairs { "field 'to': string expected, got nil", "string expected, got number",
+    for index, words in ipairs { "field 'to': string expected, got nil",
+      "string expected, got number",
         "unknown field 'text'", "option 'client'", "unknown option 'concurrency'",
-        "option 'timeout'", "nil invalid_number", "nil cancelled", "nil config host is required" } do
+        "option 'timeout'", "nil invalid_number", "nil cancelled",
+        "nil config host is required" } do
       assert.truthy(said[index]:find(words, 1, true), said[index])
     end
   end)
@@ -307,7 +312,8 @@ describe("inside nginx", function()
     local said = server:run([[
       local taken, code = 0, nil
       for i = 1, 1100 do
-        local ok, _, why = koresms.later({ to = "+911234567890", id = "m" .. i }, { client = client })
+        local ok, _, why = koresms.later({ to = "+911234567890", id = "m" .. i },
+          { client = client })
         if ok then taken = taken + 1 else code = why end
       end
       return { taken, code } ]])
@@ -324,7 +330,8 @@ describe("inside nginx", function()
     local server = start { origin = origin.origin, init = LISTEN, limit = "false" }
     local left = server:run([[
       for i = 1, 500 do
-        assert(koresms.later({ to = "+911234567890", id = "m" .. i }, { client = client }))
+        assert(koresms.later({ to = "+911234567890", id = "m" .. i },
+          { client = client }))
       end
       -- It learns of this before any timer of its own.
       os.execute("kill -QUIT " .. ngx.worker.pid())

@@ -106,7 +106,8 @@ describe("an answer that nobody asked for, while a worker of nginx is busy", fun
         for round = 1, 6 do
           local to = { number(), number() }
           local listener, origin = listen(tls, to)
-          local said = (round % 2 == 0 and mutex or server):run(code, { origin = origin, to = to, seconds = 0.2 })
+          local said = (round % 2 == 0 and mutex or server):run(code, { origin = origin, to = to,
+            seconds = 0.2 })
           assert.same({ "accepted", "rejected/invalid_request" }, said)
           local seen = listener:stats { settle = 2 }
           assert.same({ 1, 1, 2 }, { seen.to[to[1]], seen.to[to[2]], seen.accepted })

@@ -206,7 +206,8 @@ describe("workers of one nginx", function()
     local offset = os.tmpname()
     run.write(offset, "+0")
     local server = start { workers = 2, http = "lua_shared_dict sms 1m;",
-      main = "env FAKETIME_TIMESTAMP_FILE; env FAKETIME_NO_CACHE; env FAKETIME_DONT_FAKE_MONOTONIC;",
+      main = "env FAKETIME_TIMESTAMP_FILE; env FAKETIME_NO_CACHE; "
+        .. "env FAKETIME_DONT_FAKE_MONOTONIC;",
       environment = { LD_PRELOAD = library, FAKETIME_TIMESTAMP_FILE = offset,
         FAKETIME_NO_CACHE = "1", FAKETIME_DONT_FAKE_MONOTONIC = "1" } }
     local TAKE_ALL = [[
@@ -237,7 +238,8 @@ describe("workers of one nginx", function()
     run.output("sleep 0.3")
     local log = server:log()
     server:stop()
-    local _, lines = log:gsub("%[warn%][^\n]*koresms: each of 2 workers keeps to the limit by itself"
+    local _, lines = log:gsub("%[warn%][^\n]*koresms: each of 2 workers keeps to the limit by "
+      .. "itself"
       .. "[^\n]*shared_dict", "")
     assert.equal(2, lines, log)
   end)
@@ -292,7 +294,8 @@ describe("workers of one nginx", function()
 
   local function sending()
     local platform = start { http = "lua_shared_dict seen 64m;", locations = PLATFORM }
-    return platform, start { workers = 2, origin = platform.url, init = SENDER, locations = HANDLER }
+    return platform, start { workers = 2, origin = platform.url, init = SENDER,
+      locations = HANDLER }
   end
 
   -- Sends requests, so many at a time and in turn, each on a connection of its own, and does
@@ -300,7 +303,8 @@ describe("workers of one nginx", function()
   local AT_ONCE = 32
   local LOAD = [[
     { for i in $(seq 0 %d); do
-        curl -s --noproxy '*' -H 'Connection: close' "%s/send?n=[$((i * %d + 1))-$((i * %d + %d))]" &
+        curl -s --noproxy '*' -H 'Connection: close' \
+          "%s/send?n=[$((i * %d + 1))-$((i * %d + %d))]" &
       done >%s 2>/dev/null
       wait
       touch %s
@@ -367,7 +371,9 @@ describe("workers of one nginx", function()
     run.output("sleep 1")
     assert.equal(AT_ONCE * each, check(platform, server, answers))
     assert.truthy(reloads >= 5, reloads)
-    for _, answer in pairs(answers) do assert.same({ "accepted", true }, { answer.outcome, answer.left }) end
+    for _, answer in pairs(answers) do
+      assert.same({ "accepted", true }, { answer.outcome, answer.left })
+    end
     if long then print(("\n%d answers, %d reloads"):format(AT_ONCE * each, reloads)) end
   end)
 
@@ -415,7 +421,9 @@ describe("workers of one nginx", function()
       assert.truthy(most <= 600, most)
       -- Of the steady state: the windows after the first.
       local later = 0
-      for _, time in ipairs(times) do if time >= times[1] + 60 and time < times[1] + 180 then later = later + 1 end end
+      for _, time in ipairs(times) do
+        if time >= times[1] + 60 and time < times[1] + 180 then later = later + 1 end
+      end
       print(("%.1f %% used"):format(later / 1200 * 100))
       assert.truthy(later >= 0.97 * 1200, later)
     end)

@@ -43,7 +43,8 @@ describe("core.supervise", function()
 
   -- A command that writes its number to a file; returns that, and the supervisor.
   local function sleeper(path)
-    local supervisor = assert(core.supervise({ "sh", "-c", "echo $$ >" .. path .. "; exec sleep 60" }, {}))
+    local supervisor = assert(core.supervise({ "sh", "-c", "echo $$ >" .. path
+      .. "; exec sleep 60" }, {}))
     local pid
     for _ = 1, 100 do
       pid = command.read(path):match("^(%d+)\n")
@@ -54,8 +55,10 @@ describe("core.supervise", function()
   end
 
   local function wait_until_gone(pid)
-    local _, text = shell.run(("n=0; while kill -0 %s 2>/dev/null && ! ps -o stat= -p %s | grep -q Z && "
-      .. "[ $n -lt 50 ]; do n=$((n + 1)); sleep 0.1; done; [ $n -lt 50 ] && echo gone"):format(pid, pid))
+    local _, text = shell.run(("n=0; while kill -0 %s 2>/dev/null && ! ps -o stat= -p %s | grep "
+      .. "-q Z && "
+      .. "[ $n -lt 50 ]; do n=$((n + 1)); sleep 0.1; done; [ $n -lt 50 ] && echo gone"):format(pid,
+      pid))
     return text
   end
 

@@ -31,7 +31,8 @@ local function look(where, text)
   for _, secret in ipairs({ USER, PASSWORD }) do
     local half = #secret / 2
     for at = 1, half + 1 do
-      assert(not text:find(secret:sub(at, at + half - 1), 1, true), ("%s shows a half: %s"):format(where, text))
+      assert(not text:find(secret:sub(at, at + half - 1), 1, true),
+        ("%s shows a half: %s"):format(where, text))
     end
   end
 end
@@ -52,7 +53,11 @@ local function case(scheme, port, byte, encoded, place)
   local c = string.char(byte)
   local written = encoded and ("%%%02x"):format(byte) or c
   local user, password = USER, PASSWORD
-  if place == "user" then user = user .. written .. user else password = password .. written .. password end
+  if place == "user" then
+    user = user .. written .. user
+  else
+    password = password .. written .. password
+  end
   -- Lua 5.1's format ends a text at a NUL.
   local address = scheme .. "://" .. user .. ":" .. password .. "@127.0.0.1:" .. port
   local wanted = { user = USER, password = PASSWORD }
@@ -101,7 +106,8 @@ describe("a proxy's user and password", function()
   end)
 
   local function settings(changes)
-    local all = { host = server.origin, bot_id = "st-1", client_id = "cs-1", client_secret = "MARKED-secret",
+    local all = { host = server.origin, bot_id = "st-1", client_id = "cs-1",
+      client_secret = "MARKED-secret",
       from = bed_support.FROM, per_minute = false, retries = 0, timeout = bed_support.ENOUGH }
     for name, value in pairs(changes) do all[name] = value end
     return all
@@ -132,7 +138,8 @@ describe("a proxy's user and password", function()
         accepted = accepted + 1
         local got = noted[accepted]
         assert(got, one.name .. " did not come to the proxy")
-        assert.same({ one.wanted.user, one.wanted.password, nil }, { got.user, got.password, got.fault }, one.name)
+        assert.same({ one.wanted.user, one.wanted.password, nil }, { got.user, got.password,
+          got.fault }, one.name)
       end
     end
     assert.equal(accepted, #noted)
@@ -141,7 +148,8 @@ describe("a proxy's user and password", function()
     return accepted
   end
 
-  for scheme, row in pairs({ http = { "http", 1 }, socks5h = { "socks", 1 }, socks5 = { "socks", 7 },
+  for scheme, row in pairs({ http = { "http", 1 }, socks5h = { "socks", 1 },
+    socks5 = { "socks", 7 },
       https = { "https", 5 } }) do
     it("are delivered exactly or refused: " .. scheme, function()
       local all = cases(scheme, proxies.ports[row[1]], row[2])
@@ -164,7 +172,8 @@ describe("a proxy's user and password", function()
       "https://%s@127.0.0.1:" .. dead_port, "socks5h://%s@127.0.0.1:" .. dead_port,
       "http://%s@x.invalid:80", "socks5://%s@[::1]:" .. dead_port }) do
       for _, origin in ipairs({ server.origin, bed.servers.tls.origin }) do
-        local result = send(proxy, { proxy = proxy:format(USER .. ":" .. PASSWORD .. "%40"), host = origin,
+        local result = send(proxy, { proxy = proxy:format(USER .. ":" .. PASSWORD .. "%40"),
+          host = origin,
           ca_file = bed.certs["ca.pem"], timeout = 1 })
         assert.equal("not_sent", result.outcome, proxy)
       end
@@ -173,16 +182,22 @@ describe("a proxy's user and password", function()
   end)
 
   -- Addresses that libcurl reads in another way, quotes in its texts, or passes by.
-  local MISREAD = { "http://U:P@x@127.0.0.1:%d", "http://U:P#x@127.0.0.1:%d", "http://U:P?x@127.0.0.1:%d",
-    "http://U:P/x@127.0.0.1:%d", "http://U:P@127.0.0.1:99999", "http://U:P@127.0.0.1:%dx", "http://U:P@:%d",
-    "http://U:P@[::1", "http://U:P%%0f@127.0.0.1:%d", "http://U:P%%0a@127.0.0.1:%d", "http://U%%00:P@127.0.0.1:%d",
+  local MISREAD = { "http://U:P@x@127.0.0.1:%d", "http://U:P#x@127.0.0.1:%d",
+    "http://U:P?x@127.0.0.1:%d",
+    "http://U:P/x@127.0.0.1:%d", "http://U:P@127.0.0.1:99999", "http://U:P@127.0.0.1:%dx",
+    "http://U:P@:%d",
+    "http://U:P@[::1", "http://U:P%%0f@127.0.0.1:%d", "http://U:P%%0a@127.0.0.1:%d",
+    "http://U%%00:P@127.0.0.1:%d",
     "http://U:50%%0ffP@127.0.0.1:%d", "socks5h://U:P%%0f@127.0.0.1:%d", "http://U:P%%@127.0.0.1:%d",
-    "http://U:P%%2@127.0.0.1:%d", "U:P@127.0.0.1:%d", "ftp://U:P@127.0.0.1:%d", "socks4://U:P@127.0.0.1:%d",
-    "http://U:P@127.0.0.1:%d/path", "http://U:P @127.0.0.1:%d", "http://:P@127.0.0.1:%d", "http:U:P@127.0.0.1:%d",
+    "http://U:P%%2@127.0.0.1:%d", "U:P@127.0.0.1:%d", "ftp://U:P@127.0.0.1:%d",
+    "socks4://U:P@127.0.0.1:%d",
+    "http://U:P@127.0.0.1:%d/path", "http://U:P @127.0.0.1:%d", "http://:P@127.0.0.1:%d",
+    "http:U:P@127.0.0.1:%d",
     "http://U:P@127.0.0.08:%d", "http://U:P@2130706433:%d", "http://U:P@127.1:%d" }
 
   local function misread(number)
-    return (MISREAD[number]:gsub("U", USER):gsub("P", PASSWORD):gsub("%%d", tostring(proxies.ports.http))
+    return (MISREAD[number]:gsub("U", USER):gsub("P", PASSWORD):gsub("%%d",
+      tostring(proxies.ports.http))
       :gsub("%%%%", "%%"))
   end
 
@@ -190,7 +205,8 @@ describe("a proxy's user and password", function()
     for number = 1, #MISREAD do
       local result, text = send(MISREAD[number], { proxy = misread(number) })
       assert.is_nil(result, MISREAD[number])
-      assert.matches("^option 'proxy': has ", (text:gsub(": is ", ": has "):gsub(": ends ", ": has ")))
+      assert.matches("^option 'proxy': has ", (text:gsub(": is ", ": has "):gsub(": ends ",
+        ": has ")))
     end
     assert.same({}, proxies:noted())
     assert.equal(0, server:stats().accepted)
@@ -199,10 +215,14 @@ describe("a proxy's user and password", function()
   it("are refused by the command, which shows nothing of them", function()
     local work = run.directory()
     for number = 1, #MISREAD do
-      local env = { KORESMS_HOST = server.origin, KORESMS_BOT_ID = "st-1", KORESMS_CLIENT_ID = "cs-1",
-        KORESMS_CLIENT_SECRET = ("s"):rep(44), KORESMS_FROM = bed_support.FROM, KORESMS_PROXY = misread(number) }
-      for _, arguments in ipairs({ "send --to +911234567890", "send --to +911234567890 --json", "check --json" }) do
-        local out = run.output(("%s %s bin/koresms %s 2>&1 </dev/null; echo $?"):format(command.prefix(env),
+      local env = { KORESMS_HOST = server.origin, KORESMS_BOT_ID = "st-1",
+        KORESMS_CLIENT_ID = "cs-1",
+        KORESMS_CLIENT_SECRET = ("s"):rep(44), KORESMS_FROM = bed_support.FROM,
+        KORESMS_PROXY = misread(number) }
+      for _, arguments in ipairs({ "send --to +911234567890", "send --to +911234567890 --json",
+        "check --json" }) do
+        local out = run.output(("%s %s bin/koresms %s 2>&1 </dev/null; echo $?"):format(
+          command.prefix(env),
           command.interpreter, arguments))
         look(arguments, out)
         assert.matches("KORESMS_PROXY: .*2\n$", out)
@@ -216,8 +236,10 @@ describe("a proxy's user and password", function()
     -- What koresms.curl is never given: libcurl 7.88 connects without the proxy here.
     for _, scheme in ipairs({ "http", "socks5h" }) do
       local port = proxies.ports[scheme == "http" and "http" or "socks"]
-      local engine = curl.engine { url = server.origin, head = core.head("/x", "127.0.0.1"), reply_max = 1000,
-        max_idle = 0, proxy = ("%s://%s:%s%%0f@127.0.0.1:%d"):format(scheme, USER, PASSWORD, port), proxy_port = port }
+      local engine = curl.engine { url = server.origin, head = core.head("/x", "127.0.0.1"),
+        reply_max = 1000,
+        max_idle = 0, proxy = ("%s://%s:%s%%0f@127.0.0.1:%d"):format(scheme, USER, PASSWORD, port),
+        proxy_port = port }
       local request = curl.request()
       if not engine:start(request, "token", "{}", core.clock() + 5, 5) then
         repeat engine:step(1) until request:finished()
@@ -245,7 +267,9 @@ describe("a proxy's user and password", function()
     local answer = nginx:run([[
       local koresms, out = require "koresms", {}
       for i, hex in ipairs(given.addresses) do
-        given.settings.proxy = hex:gsub("%x%x", function(two) return string.char(tonumber(two, 16)) end)
+        given.settings.proxy = hex:gsub("%x%x", function(two)
+          return string.char(tonumber(two, 16))
+        end)
         local client, text = koresms.new(given.settings)
         if client then
           local result, _, _, failed = client:send { to = ("+91%010d"):format(i) }

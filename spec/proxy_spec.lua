@@ -41,7 +41,8 @@ describe("core.proxy", function()
       ["http://u@[fe80::1]:65535"] = { scheme = "http", host = "fe80::1", port = 65535, user = "u",
         password = "" },
       ["http://u:@h"] = { scheme = "http", host = "h", port = 1080, user = "u", password = "" },
-      ["http://u:a:b@h"] = { scheme = "http", host = "h", port = 1080, user = "u", password = "a:b" },
+      ["http://u:a:b@h"] = { scheme = "http", host = "h", port = 1080, user = "u",
+        password = "a:b" },
       ["http://u%40corp:S3cr%40t@h"] = { scheme = "http", host = "h", port = 1080,
         user = "u@corp", password = "S3cr@t" },
       ["socks5://a%3Ab:c@h"] = { scheme = "socks5", host = "h", port = 1080, user = "a:b",
@@ -51,7 +52,8 @@ describe("core.proxy", function()
     end
   end)
 
-  it("refuses what is no address of a proxy, without quoting it, and says what would be right", function()
+  it("refuses what is no address of a proxy, without quoting it, and says what would be right",
+    function()
     for text, wanted in pairs({
       [""] = "http://", ["jq3.xw4.example"] = "http://", ["jq3.xw4.example:3128"] = "http://",
       ["//" .. HOST] = "http://", ["http:/" .. HOST] = "http://", ["http:" .. HOST] = "http://",
@@ -66,8 +68,10 @@ describe("core.proxy", function()
       ["http://" .. HOST .. "#f"] = "%23", ["http://" .. HOST .. ";x"] = "character",
       ["http://[::1"] = "bracket", ["http://[::1:3128"] = "bracket", ["http://::1"] = "brackets",
       ["http://[]"] = "is empty", ["http://[jq3]"] = "IPv6", ["http://[1:2:3]"] = "IPv6",
-      ["http://[::1%25eth0]"] = "IPv6", ["http://[127.0.0.1]"] = "IPv6", ["http://[::1]x"] = "character",
-      ["http://127.0.0.256"] = "IPv4", ["http://127.0.0.08"] = "IPv4", ["http://2130706433"] = "IPv4",
+      ["http://[::1%25eth0]"] = "IPv6", ["http://[127.0.0.1]"] = "IPv6",
+      ["http://[::1]x"] = "character",
+      ["http://127.0.0.256"] = "IPv4", ["http://127.0.0.08"] = "IPv4",
+      ["http://2130706433"] = "IPv4",
       ["http://0x7f.1"] = "IPv4", ["http://127.1:80"] = "IPv4", ["http://jq3.1"] = "IPv4",
       ["http://j\195\182q.example"] = "character",
       ["http://" .. ("a"):rep(256)] = "255 bytes", ["http://" .. ("a"):rep(5000)] = "4096",
@@ -97,7 +101,8 @@ describe("core.proxy", function()
         local c = string.char(byte)
         for form, written in ipairs(encodings(byte)) do
           for _, place in ipairs({ "user", "password" }) do
-            local parts = { user = USER .. written .. USER, password = PASSWORD .. written .. PASSWORD }
+            local parts = { user = USER .. written .. USER, password = PASSWORD .. written
+              .. PASSWORD }
             if place == "user" then parts.password = PASSWORD else parts.user = USER end
             -- Lua 5.1 and 5.2 end a formatted text at a NUL.
             local text = scheme .. "://" .. parts.user .. ":" .. parts.password .. "@" .. HOST

@@ -44,7 +44,8 @@ local accepted = {
     { OK .. "cOnTeNt-LeNgTh:\t 2 \t\r\n\r\n{}", "200|{}|true" },
   ["value without blank"] = { OK .. "Content-Length:2\r\n\r\n{}", "200|{}|true" },
   ["empty value"] = { OK .. "X:\r\nContent-Length: 0\r\n\r\n", "200||true" },
-  ["bytes beyond ASCII in a value"] = { OK .. "X: \195\164\r\nContent-Length: 0\r\n\r\n", "200||true" },
+  ["bytes beyond ASCII in a value"] = { OK .. "X: \195\164\r\nContent-Length: 0\r\n\r\n",
+    "200||true" },
   ["lines ended by LF alone"] = { "HTTP/1.1 200 OK\nContent-Length: 2\n\n{}", "200|{}|false" },
   ["one line ended by LF alone"] =
     { OK .. "X: a\nContent-Length: 2\r\n\r\n{}", "200|{}|false" },
@@ -62,7 +63,8 @@ local accepted = {
   ["close among other options"] =
     { OK .. "Connection: x , CLOSE,\r\nContent-Length: 0\r\n\r\n", "200||false" },
   ["close in a second Connection"] =
-    { OK .. "Connection: keep-alive\r\nConnection: close\r\nContent-Length: 0\r\n\r\n", "200||false" },
+    { OK .. "Connection: keep-alive\r\nConnection: close\r\nContent-Length: 0\r\n\r\n",
+      "200||false" },
   ["a word that begins with close"] =
     { OK .. "Connection: closed\r\nContent-Length: 0\r\n\r\n", "200||true" },
   ["HTTP/1.0"] = { "HTTP/1.0 200 OK\r\nContent-Length: 0\r\n\r\n", "200||false" },
@@ -75,67 +77,90 @@ local accepted = {
   ["204 that announces a body"] = { "HTTP/1.1 204 X\r\nContent-Length: 5\r\n\r\n", "204||false" },
   ["204 that announces chunks"] =
     { "HTTP/1.1 204 X\r\nTransfer-Encoding: chunked\r\n\r\n", "204||false" },
-  ["100"] = { "HTTP/1.1 100 Continue\r\n\r\n" .. OK .. "Content-Length: 2\r\n\r\n{}", "200|{}|true" },
+  ["100"] = { "HTTP/1.1 100 Continue\r\n\r\n" .. OK .. "Content-Length: 2\r\n\r\n{}",
+    "200|{}|true" },
   ["several 1xx, their fields forgotten"] = { "HTTP/1.1 103 Early\r\nContent-Length: 7\r\n" ..
     "Retry-After: 3\r\nConnection: close\r\n\r\nHTTP/1.1 102 X\r\n\r\n" .. OK ..
     "Content-Length: 2\r\n\r\n{}", "200|{}|true" },
-  ["chunked"] = { OK .. "Transfer-Encoding: Chunked\r\n\r\n1\r\n{\r\n1\r\n}\r\n0\r\n\r\n", "200|{}|true" },
+  ["chunked"] = { OK .. "Transfer-Encoding: Chunked\r\n\r\n1\r\n{\r\n1\r\n}\r\n0\r\n\r\n",
+    "200|{}|true" },
   ["chunks, hex in both cases"] = { OK .. "Transfer-Encoding: chunked\r\n\r\nA\r\n0123456789\r\n" ..
     "00b\r\n0123456789a\r\n0\r\n\r\n", "200|01234567890123456789a|true" },
-  ["chunk extensions"] = { OK .. "Transfer-Encoding: chunked\r\n\r\n2 ;a=b;c=\"d e\"\r\n{}\r\n0;z\r\n\r\n",
+  ["chunk extensions"] = { OK
+    .. "Transfer-Encoding: chunked\r\n\r\n2 ;a=b;c=\"d e\"\r\n{}\r\n0;z\r\n\r\n",
     "200|{}|true" },
   ["blanks after a chunk size"] =
     { OK .. "Transfer-Encoding: chunked\r\n\r\n2  \r\n{}\r\n0\t\r\n\r\n", "200|{}|true" },
   ["trailers, ignored"] = { OK .. "Transfer-Encoding: chunked\r\n\r\n0\r\nRetry-After: 5\r\n" ..
     "Content-Length: 3\r\nConnection: close\r\n\r\n", "200||true" },
   ["surplus after a length"] = { OK .. "Content-Length: 2\r\n\r\n{}x", "200|{}|false" },
-  ["surplus after chunks"] = { OK .. "Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n" .. OK, "200||false" },
+  ["surplus after chunks"] = { OK .. "Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n" .. OK,
+    "200||false" },
   ["surplus after 204"] = { "HTTP/1.1 204 X\r\n\r\n" .. OK, "204||false" },
 }
 
 -- Replies by the text of their refusal; each is an array.
 local CHUNKED = OK .. "Transfer-Encoding: chunked\r\n\r\n"
 local refused = {
-  ["not an HTTP status line"] = { "\r\n" .. OK .. "\r\n", "garbage", "HTTP 200 OK\r\n", "http/1.1 200 OK\r\n\r\n",
-    "<html>hello</html>\n", "ICY 200 OK\r\n", "HTTP/3 200\r\n", "HTTP/0.9 200\r\n", "HTTP/1.x 200 OK\r\n",
-    "HTTP/1.1 100 C\r\n\r\n{}", "HTTP/1.1 100 C\r\n\r\n\r\n" .. OK, "HTTP/2.0 200\r\n", "HTTP/2 200 \r\n" },
-  ["malformed HTTP status line"] = { "HTTP/1.1  200 OK\r\n", "HTTP/1.1 20 OK\r\n", "HTTP/1.1 2000 OK\r\n",
-    "HTTP/1.1\t200 OK\r\n", "HTTP/1.1 2x0 OK\r\n", "HTTP/1.1 200-OK\r\n", "HTTP/1.10 200 OK\r\n", "HTTP/1.1 \r\n" },
-  ["HTTP status out of range"] = { "HTTP/1.1 000 X\r\n", "HTTP/1.1 099 X\r\n", "HTTP/1.1 600 X\r\n" },
+  ["not an HTTP status line"] = { "\r\n" .. OK .. "\r\n", "garbage", "HTTP 200 OK\r\n",
+    "http/1.1 200 OK\r\n\r\n",
+    "<html>hello</html>\n", "ICY 200 OK\r\n", "HTTP/3 200\r\n", "HTTP/0.9 200\r\n",
+    "HTTP/1.x 200 OK\r\n",
+    "HTTP/1.1 100 C\r\n\r\n{}", "HTTP/1.1 100 C\r\n\r\n\r\n" .. OK, "HTTP/2.0 200\r\n",
+    "HTTP/2 200 \r\n" },
+  ["malformed HTTP status line"] = { "HTTP/1.1  200 OK\r\n", "HTTP/1.1 20 OK\r\n",
+    "HTTP/1.1 2000 OK\r\n",
+    "HTTP/1.1\t200 OK\r\n", "HTTP/1.1 2x0 OK\r\n", "HTTP/1.1 200-OK\r\n", "HTTP/1.10 200 OK\r\n",
+    "HTTP/1.1 \r\n" },
+  ["HTTP status out of range"] = { "HTTP/1.1 000 X\r\n", "HTTP/1.1 099 X\r\n",
+    "HTTP/1.1 600 X\r\n" },
   ["switch of protocols that was not asked for"] = { "HTTP/1.1 101 Switching\r\n\r\n" },
-  ["bare carriage return in the header"] = { OK .. "X: a\rb\r\n", OK .. "X: a\r\r\n", OK .. "\r\r\n",
+  ["bare carriage return in the header"] = { OK .. "X: a\rb\r\n", OK .. "X: a\r\r\n",
+    OK .. "\r\r\n",
     OK .. "X: a\rContent-Length: 5\r\n", "HTTP/1.1 200 O\rK\r\n", CHUNKED .. "0\r\nX: a\rb\r\n" },
-  ["control character in the header"] = { OK .. "X: a\0b\r\n", OK .. "X\0: a\r\n", "HTTP/1.1 200 \27\r\n",
+  ["control character in the header"] = { OK .. "X: a\0b\r\n", OK .. "X\0: a\r\n",
+    "HTTP/1.1 200 \27\r\n",
     OK .. "X: \127\r\n", CHUNKED .. "0\r\nX: \1\r\n" },
   ["folded header line"] = { OK .. "X: a\r\n b\r\n", OK .. " X: a\r\n", OK .. "X: a\r\n\tb: c\r\n",
     CHUNKED .. "0\r\n X: a\r\n" },
   ["header line without a colon"] = { OK .. "Content-Length\r\n", CHUNKED .. "0\r\nabc\r\n" },
-  ["blank in or after a header name"] = { OK .. "Content-Length : 5\r\n", OK .. "Content Length: 5\r\n",
+  ["blank in or after a header name"] = { OK .. "Content-Length : 5\r\n",
+    OK .. "Content Length: 5\r\n",
     OK .. "X\t: 5\r\n" },
   ["bad character in a header name"] = { OK .. "X(y): 5\r\n", OK .. "X\195\164: 5\r\n",
     OK .. "HTTP/1.1 200 OK\r\n" },
   ["empty header name"] = { OK .. ": 5\r\n", OK .. ":\r\n" },
   ["more than one Content-Length"] = { OK .. "Content-Length: 2\r\nContent-Length: 2\r\n",
     OK .. "Content-Length: 2\r\nX: y\r\ncontent-length: 3\r\n" },
-  ["Content-Length is not a number"] = { OK .. "Content-Length: -1\r\n", OK .. "Content-Length: +1\r\n",
-    OK .. "Content-Length: 2, 2\r\n", OK .. "Content-Length: 0x2\r\n", OK .. "Content-Length: 2.0\r\n",
+  ["Content-Length is not a number"] = { OK .. "Content-Length: -1\r\n",
+    OK .. "Content-Length: +1\r\n",
+    OK .. "Content-Length: 2, 2\r\n", OK .. "Content-Length: 0x2\r\n",
+    OK .. "Content-Length: 2.0\r\n",
     OK .. "Content-Length: 1 2\r\n" },
   ["empty Content-Length"] = { OK .. "Content-Length:\r\n", OK .. "Content-Length: \t \r\n" },
   ["Content-Length is too large"] = { OK .. "Content-Length: 9007199254740992\r\n",
-    OK .. "Content-Length: 18446744073709551618\r\n", OK .. "Content-Length: " .. ("9"):rep(400) .. "\r\n" },
+    OK .. "Content-Length: 18446744073709551618\r\n", OK .. "Content-Length: " .. ("9"):rep(400)
+      .. "\r\n" },
   ["Content-Length together with Transfer-Encoding"] = {
     OK .. "Content-Length: 2\r\nTransfer-Encoding: chunked\r\n",
     OK .. "Transfer-Encoding: chunked\r\nContent-Length: 2\r\n" },
   ["Transfer-Encoding is not chunked"] = { OK .. "Transfer-Encoding: gzip, chunked\r\n",
-    OK .. "Transfer-Encoding: identity\r\n", OK .. "Transfer-Encoding: \r\n", OK .. "Transfer-Encoding: xchunked\r\n",
+    OK .. "Transfer-Encoding: identity\r\n", OK .. "Transfer-Encoding: \r\n",
+    OK .. "Transfer-Encoding: xchunked\r\n",
     OK .. "Transfer-Encoding: chunked;q=1\r\n" },
-  ["more than one Transfer-Encoding"] = { OK .. "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n" },
-  ["Transfer-Encoding in an HTTP/1.0 reply"] = { "HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n" },
-  ["malformed chunk size"] = { CHUNKED .. "\r\n", CHUNKED .. "x\r\n", CHUNKED .. "-1\r\n", CHUNKED .. "0x2\r\n",
-    CHUNKED .. " 2\r\n", CHUNKED .. "+2\r\n", CHUNKED .. "2 2\r\n", CHUNKED .. "2,2\r\n", CHUNKED .. "2\r\r\n",
+  ["more than one Transfer-Encoding"] = { OK
+    .. "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n" },
+  ["Transfer-Encoding in an HTTP/1.0 reply"] = {
+    "HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n" },
+  ["malformed chunk size"] = { CHUNKED .. "\r\n", CHUNKED .. "x\r\n", CHUNKED .. "-1\r\n",
+    CHUNKED .. "0x2\r\n",
+    CHUNKED .. " 2\r\n", CHUNKED .. "+2\r\n", CHUNKED .. "2 2\r\n", CHUNKED .. "2,2\r\n",
+    CHUNKED .. "2\r\r\n",
     CHUNKED .. ";a\r\n" },
-  ["chunk size too large"] = { CHUNKED .. "FFFFFFFFFFFFFFFF\r\n", CHUNKED .. ("0"):rep(16) .. "\r\n" },
-  ["chunk line without carriage return"] = { CHUNKED .. "0\n\r\n", CHUNKED .. "\n", CHUNKED .. "2\n{}\n0\n\n" },
+  ["chunk size too large"] = { CHUNKED .. "FFFFFFFFFFFFFFFF\r\n", CHUNKED .. ("0"):rep(16)
+    .. "\r\n" },
+  ["chunk line without carriage return"] = { CHUNKED .. "0\n\r\n", CHUNKED .. "\n",
+    CHUNKED .. "2\n{}\n0\n\n" },
   ["control character in a chunk extension"] = { CHUNKED .. "2;a\0b\r\n", CHUNKED .. "2;\r\r\n" },
   ["chunk longer than its size"] = { CHUNKED .. "2\r\n{} \r\n", CHUNKED .. "2\r\n{}x",
     CHUNKED .. "2\r\n{}\n0\r\n\r\n" },
@@ -150,7 +175,8 @@ local broken_off = {
     "HTTP/1.1 100 C\r\n\r\nHTTP" },
   ["connection closed in the reply's body"] = { OK .. "Content-Length: 5\r\n\r\n",
     OK .. "Content-Length: 5\r\n\r\n1234",
-    CHUNKED, CHUNKED .. "2", CHUNKED .. "2\r\n", CHUNKED .. "2\r\n{", CHUNKED .. "2\r\n{}", CHUNKED .. "2\r\n{}\r\n",
+    CHUNKED, CHUNKED .. "2", CHUNKED .. "2\r\n", CHUNKED .. "2\r\n{", CHUNKED .. "2\r\n{}",
+    CHUNKED .. "2\r\n{}\r\n",
     CHUNKED .. "0\r\n", CHUNKED .. "0\r\nX: y\r\n" },
 }
 
@@ -194,7 +220,8 @@ describe("core.reader", function()
   it("takes a body of the default cap", function()
     local body = ("x"):rep(1048576)
     -- Not assert.equal: its message would be two megabytes long.
-    assert.is_true("200|" .. body .. "|true" == outcome { OK .. "Content-Length: 1048576\r\n\r\n", body })
+    assert.is_true("200|" .. body .. "|true" == outcome { OK .. "Content-Length: 1048576\r\n\r\n",
+      body })
     assert.is_true("200|" .. body .. "|false|eof" == outcome { OK .. "\r\n", body })
     assert.equal("bad_response: reply body too large", outcome { OK .. "\r\n", body, "x" })
   end)

@@ -33,7 +33,8 @@ describe("the sandbox's control paths", function()
 
   -- Status and body of one request; words of the curl command come after the address.
   local function curl(path, ...)
-    local words = { "curl", "-s", "--max-time", "20", "-w", "\n%{http_code}", box.plain .. path, ... }
+    local words = { "curl", "-s", "--max-time", "20", "-w", "\n%{http_code}", box.plain .. path,
+      ... }
     for i, word in ipairs(words) do words[i] = shell.quote(word) end
     local _, output = shell.run(table.concat(words, " "))
     local body, status = output:match("^(.-)\n?(%d+)$")
@@ -75,15 +76,18 @@ describe("the sandbox's control paths", function()
 
   for _, row in ipairs {
     { "no token", function() return {} end, "there is no header auth" },
-    { "another secret", function(token) return { "-H", "auth: " .. token:sub(1, -6) .. "AAAAA" } end,
+    { "another secret",
+      function(token) return { "-H", "auth: " .. token:sub(1, -6) .. "AAAAA" } end,
       "HS256 does not match the client secret" },
-    { "a Bearer prefix", function(token) return { "-H", "auth: Bearer " .. token } end, "without Bearer" },
+    { "a Bearer prefix", function(token) return { "-H", "auth: Bearer " .. token } end,
+      "without Bearer" },
   } do
     it("say what is wrong with " .. row[1], function()
       local words = row[2](client:token())
       words[#words + 1] = "-d"
       words[#words + 1] = cjson.encode { fromNo = TO, toNo = TO }
-      local status = curl(("/api/public/bot/%s/outboundsms"):format(box.bot_id), (table.unpack or unpack)(words))
+      local status = curl(("/api/public/bot/%s/outboundsms"):format(box.bot_id),
+        (table.unpack or unpack)(words))
       assert.equal(401, status)
       local entry = box:get("messages?all=1").messages[1]
       local failed
@@ -163,7 +167,8 @@ describe("the sandbox's control paths", function()
     assert(box:control("POST", "settings", { latency = 1 }))
     assert(box:control("POST", "play", { status = 500 }))
     local state = assert(box:control("DELETE", "state"))
-    assert.same({ 0, 0, 0, false }, { state.settings.latency, state.plays, state.requests, state.settings.per_minute })
+    assert.same({ 0, 0, 0, false }, { state.settings.latency, state.plays, state.requests,
+      state.settings.per_minute })
   end)
 
   describe("take orders", function()
@@ -180,7 +185,8 @@ describe("the sandbox's control paths", function()
       for _, name in ipairs { "127.0.0.1", "localhost" } do
         local own = ("http://%s:%d"):format(name, box.plain_port)
         assert.equal(200, (play("-H", "Origin: " .. own, host(name))))
-        assert.equal(200, (play("-H", "Origin: " .. own, "-H", "Sec-Fetch-Site: same-origin", host(name))))
+        assert.equal(200, (play("-H", "Origin: " .. own, "-H", "Sec-Fetch-Site: same-origin",
+          host(name))))
       end
     end)
 
@@ -194,7 +200,8 @@ describe("the sandbox's control paths", function()
         { "-H", "Origin: http://127.0.0.1:" .. port, "-H", "Sec-Fetch-Site: cross-site" },
         { "-H", "Sec-Fetch-Site: same-site" },
         { "-H", "Host: rebound.example.com:" .. port },
-        { "-H", "Host: rebound.example.com:" .. port, "-H", "Origin: http://rebound.example.com:" .. port },
+        { "-H", "Host: rebound.example.com:" .. port, "-H", "Origin: http://rebound.example.com:"
+          .. port },
         { "-H", "Host: 127.0.0.1.example.com" },
         { "-H", "Host: localhost.example.com" },
         { "-H", "Host: 192.168.1.1" },
@@ -257,7 +264,8 @@ describe("a sandbox that listens on an address", function()
     assert.equal(("https://127.0.0.2:%d"):format(box.port), box.host)
     local ok = shell.run(("curl -sf --cacert %s %s/_sandbox/health"):format(box.ca_file, box.host))
     assert.is_true(ok)
-    assert.is_false((shell.run(("curl -s --max-time 5 http://127.0.0.1:%d/"):format(box.plain_port))))
+    assert.is_false((shell.run(("curl -s --max-time 5 "
+      .. "http://127.0.0.1:%d/"):format(box.plain_port))))
   end)
 
   it("answers to any address, and to no other name, where it listens everywhere", function()
@@ -278,7 +286,8 @@ describe("what the sandbox needs", function()
     finally(function() shell.run("rm -rf " .. path) end)
     local missing = needs.missing("nginx")
     assert.matches("nginx, nginx's Lua module", missing, 1, true)
-    assert.matches("apt-get install --no-install-recommends nginx libnginx-mod-http-lua", missing, 1, true)
+    assert.matches("apt-get install --no-install-recommends nginx libnginx-mod-http-lua", missing,
+      1, true)
     assert.matches("port 80", missing, 1, true)
     assert.is_nil(needs.missing("ngx_lua"):find("port 80", 1, true))
     assert.is_nil(needs.missing())

@@ -36,7 +36,8 @@ describe("docs/sandbox.md", function()
     box = assert(sandbox.start())
     work = select(2, shell.run("mktemp -d"))
     local here = shell.absolute(".")
-    shell.run(("mkdir %s/bin %s/koresms && ln -s %s/lua/koresms/* %s/koresms && ln -s %s/sandbox %s/koresms/sandbox")
+    shell.run(("mkdir %s/bin %s/koresms && ln -s %s/lua/koresms/* %s/koresms && ln -s %s/sandbox "
+      .. "%s/koresms/sandbox")
       :format(work, work, here, work, here, work))
     command.write(work .. "/bin/koresms", ("#!/bin/sh\nexec %s %s/bin/koresms \"$@\"\n"):format(
       command.interpreter, here))
@@ -53,11 +54,13 @@ describe("docs/sandbox.md", function()
       assert(box:control("DELETE", "state"))
       local env = { HOME = work, PATH = work .. "/bin:" .. os.getenv("PATH"),
         LUA_PATH = ("%s/?.lua;%s/?/init.lua;;"):format(work, work),
-        LUA_CPATH = ("%s/%s/?.so;;"):format(shell.absolute(os.getenv("KSMS_BUILD") or "build"), paths.version),
+        LUA_CPATH = ("%s/%s/?.so;;"):format(shell.absolute(os.getenv("KSMS_BUILD") or "build"),
+          paths.version),
         KORESMS_RETRIES = "0", KORESMS_TIMEOUT = "2" }
       for _, pair in ipairs(box.env) do env[pair[1]] = pair[2] end
       command.write(work .. "/block", table.concat(block, "\n") .. "\n")
-      local ok, output = shell.run(("cd %s && %s %s ./block 2>&1 </dev/null"):format(work, command.prefix(env),
+      local ok, output = shell.run(("cd %s && %s %s ./block 2>&1 </dev/null"):format(work,
+        command.prefix(env),
         RUNNERS[block.language]))
       assert.is_true(ok, output)
       assert.is_nil(output:find("usage:", 1, true), output)

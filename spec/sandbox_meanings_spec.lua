@@ -85,7 +85,8 @@ describe("a recipient with a meaning", function()
   end
 
   local function curl(to)
-    local _, text = shell.run(("curl -si --max-time %d -H %s --data-raw %s %s; echo curl $?"):format(ENOUGH,
+    local _, text = shell.run(("curl -si --max-time %d -H %s --data-raw %s %s; echo curl "
+      .. "$?"):format(ENOUGH,
       shell.quote("auth: " .. token), shell.quote(body(to)), url()))
     return tonumber(text:match("curl (%d+)$")), tonumber(text:match("^HTTP/%S+ (%d+)")), text
   end
@@ -139,7 +140,8 @@ describe("a recipient with a meaning", function()
     finally(function() os.remove(path) end)
     local file = assert(io.open(path, "w"))
     for status = 200, 599 do
-      file:write(status > 200 and "next\n" or "", ('url = "%s"\nheader = "auth: %s"\ndata-raw = "%s"\n'
+      file:write(status > 200 and "next\n" or "",
+        ('url = "%s"\nheader = "auth: %s"\ndata-raw = "%s"\n'
         .. 'write-out = "\\n%%{http_code} %%{size_download}\\n"\nsilent\n'):format(url(), token,
         body(number(("0%d"):format(status))):gsub('"', '\\"')))
     end

@@ -15,7 +15,8 @@ local LINES = [[return [...document.querySelectorAll("#entries > li:not([hidden]
   .map((line) => [...line.children].slice(1, 4).map((part) => part.textContent).join(" "))]]
 
 local FIRST_LINE = [[const line = document.querySelector("#entries > li:not([hidden]) summary");
-  return line && line.textContent.includes(arguments[0]) && line.textContent.includes(arguments[1])]]
+  return line && line.textContent.includes(arguments[0])
+    && line.textContent.includes(arguments[1])]]
 
 -- The library as text, or nil and why not. It is fetched once, for tests only.
 local function axe()
@@ -23,7 +24,9 @@ local function axe()
   local directory = build .. "/axe"
   local path = directory .. "/node_modules/axe-core/axe.min.js"
   if not shell.run("[ -s " .. shell.quote(path) .. " ]") then
-    if not shell.run("command -v npm") then return nil, "npm is not installed, which fetches " .. AXE end
+    if not shell.run("command -v npm") then
+      return nil, "npm is not installed, which fetches " .. AXE
+    end
     local ok, text = shell.run(("npm install --no-save --no-package-lock --no-audit --no-fund "
       .. "--ignore-scripts --fetch-retries=1 --fetch-timeout=20000 --prefix %s %s 2>&1"):format(
       shell.quote(directory), AXE))
@@ -35,7 +38,8 @@ local function axe()
   return source
 end
 
-local RUN_AXE = [[return axe.run({ runOnly: ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "best-practice"] })
+local RUN_AXE = [[return axe.run({
+    runOnly: ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "best-practice"] })
   .then(({ violations }) => violations
     .filter(({ impact }) => impact === "serious" || impact === "critical")
     .map(({ id, nodes }) => `${id}: ${nodes.map(({ target }) => target).join(" ")}`))]]
@@ -75,13 +79,15 @@ describe("the sandbox's page", function()
     local words = {}
     for i, pair in ipairs(box.env) do words[i] = pair[1] .. "=" .. shell.quote(pair[2]) end
     local interpreter = rawget(_G, "jit") and "luajit" or "lua" .. _VERSION:match("%d%.%d")
-    shell.run(("env %s KORESMS_RETRIES=0 KORESMS_TIMEOUT=1 %s bin/koresms send --to %s 2>&1"):format(
+    shell.run(("env %s KORESMS_RETRIES=0 KORESMS_TIMEOUT=1 %s bin/koresms send --to %s "
+      .. "2>&1"):format(
       table.concat(words, " "), interpreter, to))
   end
 
   it("says how to send while nothing was sent, and then no more", function()
     assert.is_true(page:run("return !document.getElementById('empty').hidden"))
-    assert.matches("koresms send --to", page:run("return document.getElementById('empty').textContent"), 1, true)
+    assert.matches("koresms send --to",
+      page:run("return document.getElementById('empty').textContent"), 1, true)
     page:click "#first"
     page:await(FIRST_LINE, "Accepted", TO)
     assert.is_true(page:run("return document.getElementById('empty').hidden"))
@@ -94,7 +100,8 @@ describe("the sandbox's page", function()
     page:await(FIRST_LINE, "401", "+15005550401")
     send "+15005551001"
     page:await(FIRST_LINE, "closed", "+15005551001")
-    assert.same({ "Unknown closed +15005551001", "Rejected 401 +15005550401", "Accepted 200 " .. TO },
+    assert.same({ "Unknown closed +15005551001", "Rejected 401 +15005550401",
+      "Accepted 200 " .. TO },
       page:run(LINES))
     page:click "#outcomes label:nth-of-type(3)"
     assert.same({ "Rejected 401 +15005550401" }, page:run(LINES))
@@ -117,8 +124,10 @@ describe("the sandbox's page", function()
     page:await(FIRST_LINE, "Accepted", TO)
     page:click "#entries summary"
     local text = page:await("return document.querySelector('.parts')?.innerText")
-    for _, part in ipairs { "Request", "outboundsms", '"toNo": "' .. TO .. '"', "HS256, made with the client secret",
-      '"appId": "' .. box.client_id .. '"', "The message was processed.", "HTTP 200", "Triggered" } do
+    for _, part in ipairs { "Request", "outboundsms", '"toNo": "' .. TO .. '"',
+      "HS256, made with the client secret",
+      '"appId": "' .. box.client_id .. '"', "The message was processed.", "HTTP 200",
+      "Triggered" } do
       assert.matches(part, text, 1, true)
     end
     assert.is_nil(text:find(box.client_secret, 1, true))
@@ -159,7 +168,8 @@ describe("the sandbox's page", function()
     end
     assert.is_false(box:get("settings").scope)
     page:click "#reset-settings"
-    page:await "return document.getElementById('scope').checked && !document.getElementById('per_minute').value"
+    page:await("return document.getElementById('scope').checked "
+      .. "&& !document.getElementById('per_minute').value")
   end)
 
   it("is used with the keyboard alone", function()
@@ -182,12 +192,14 @@ describe("the sandbox's page", function()
     assert.equal(1, #page:run(LINES))
     page:press(keys.tab)
     page:press(keys.right .. keys.right .. keys.right)
-    assert.equal("unknown", page:run "return document.querySelector('[name=outcome]:checked').value")
+    assert.equal("unknown",
+      page:run "return document.querySelector('[name=outcome]:checked').value")
     assert.same({ "Unknown 500 +447700900123" }, page:run(LINES))
     -- Open it, and close it.
     page:tab_to "at.matches('#entries summary')"
     page:press(keys.enter)
-    page:await "return document.activeElement.parentElement.open && document.querySelector('.parts')"
+    page:await("return document.activeElement.parentElement.open "
+      .. "&& document.querySelector('.parts')")
     page:press(keys.space)
     page:await "return !document.activeElement.parentElement.open"
     -- From line to line.
@@ -240,7 +252,8 @@ describe("the sandbox's page", function()
           fetch(arguments[0] + "/_sandbox/play", { method: "POST", mode: "no-cors",
             headers: { "Content-Type": "text/plain" }, body: '{"status":500}' }),
           fetch(arguments[0] + "/_sandbox/messages?all=1"),
-        ]).then((replies) => replies.map(({ status }) => status), (error) => String(error))]], target)
+        ]).then((replies) => replies.map(({ status }) => status),
+                (error) => String(error))]], target)
     end
     local port = box.plain_port
     -- Its own name for this machine: to the browser it is the sandbox's own page.
@@ -265,7 +278,8 @@ describe("the sandbox's page", function()
       page:await(FIRST_LINE, "Unknown", "+15005551003")
       page:run "document.querySelector('#entries summary').click()"
       page:await "return document.querySelector('.parts')"
-      local over = page:run "return document.documentElement.scrollWidth - document.documentElement.clientWidth"
+      local over = page:run("return document.documentElement.scrollWidth "
+        .. "- document.documentElement.clientWidth")
       assert.equal(0, over, "at " .. width)
     end
   end)

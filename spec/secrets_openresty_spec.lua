@@ -30,7 +30,8 @@ local SEND = [[
     end
   end
   given.settings.on_event = say
-  given.settings.token = given.callback and function() error(given.callback) end or given.settings.token
+  given.settings.token = given.callback and function() error(given.callback) end
+    or given.settings.token
   client = assert(koresms.new(given.settings))
   say(client:send { to = given.to })
   if client:send { to = given.to .. "x" } then say("accepted") end
@@ -62,7 +63,8 @@ describe("secrets inside nginx", function()
   local function send(origin, where, changes, order)
     order = order or {}
     order.to = marks.to
-    order.settings = { host = origin, bot_id = "st-1", client_id = "cs-1", client_secret = marks.secret,
+    order.settings = { host = origin, bot_id = "st-1", client_id = "cs-1",
+      client_secret = marks.secret,
       from = marks.from, per_minute = false, retries = 0, timeout = 0.3 }
     for name, value in pairs(changes or {}) do order.settings[name] = value or nil end
     local said = server:run(SEND, order)
@@ -98,7 +100,8 @@ describe("secrets inside nginx", function()
     send("http://nonexistent.invalid", "a name that does not exist", { allow_http = true })
     send(plain.origin, "a callback that raises", NO_SECRET, { callback = marks.token })
     local proxy = bench:listen_for("proxy_refuses_407")
-    send(tls.origin, "a proxy", { proxy = proxy.origin:gsub("//", "//user:" .. marks.password .. "@") })
+    send(tls.origin, "a proxy", { proxy = proxy.origin:gsub("//", "//user:" .. marks.password
+      .. "@") })
     local log = command.read(server.prefix .. "/error.log")
     assert(log:find("koresms.client (", 1, true), "the log was not written")
     marks.look("the log", log)

@@ -84,7 +84,8 @@ describe("secrets stay where they are:", function()
     it("whatever the platform repeats, with " .. credential[1], function()
       local server = bed.servers.plain
       local echo = marks.echo()
-      local bodies = { echo, '{"message":"' .. marks.to .. '"}', marks.to .. " " .. marks.token, "[" .. echo .. "]",
+      local bodies = { echo, '{"message":"' .. marks.to .. '"}', marks.to .. " " .. marks.token,
+        "[" .. echo .. "]",
         ('{"errors":[{"msg":"x","code":"%s %s"}]}'):format(marks.token, marks.to),
         ('{"errors":[{"msg":"%s%s","code":1}]}'):format(("a "):rep(140), marks.to),
         ('{"errors":[{"msg":"%s%s","code":1}]}'):format(("a "):rep(2190), marks.token),
@@ -128,7 +129,8 @@ describe("secrets stay where they are:", function()
       ["a name that does not exist"] = { "https://nonexistent.invalid" },
       ["an authority that is not trusted"] = { tls, { ca_file = "none" } },
       ["a limit of its own"] = { plain, { per_minute = 1 }, { timeout = 0.1 } },
-      ["a sender that is none"] = { plain, nil, nil, { to = marks.to, from = marks.from .. "000000" } },
+      ["a sender that is none"] = { plain, nil, nil,
+        { to = marks.to, from = marks.from .. "000000" } },
       ["a recipient that is none"] = { plain, nil, nil, { to = marks.to .. "x" } },
       ["a callback that raises"] = { plain, { client_secret = "none",
         token = function() error("MARKED " .. marks.secret) end } },
@@ -142,13 +144,16 @@ describe("secrets stay where they are:", function()
   end)
 
   it("in streams, whatever becomes of a message", function()
-    bed.servers.plain:script({}, { step.read_request(), step.respond { status = 500, body = marks.echo() },
+    bed.servers.plain:script({}, { step.read_request(), step.respond { status = 500,
+      body = marks.echo() },
       step.serve() })
     local events = {}
-    local client = bed:client(bed.servers.plain.origin, { from = marks.from, client_secret = marks.secret,
+    local client = bed:client(bed.servers.plain.origin, { from = marks.from,
+      client_secret = marks.secret,
       on_event = function(event) events[#events + 1] = event end })
     local good = { to = marks.to }
-    local iterator, state, control, closing = client:send_many { good, { to = marks.to .. "x" }, good,
+    local iterator, state, control, closing = client:send_many { good, { to = marks.to .. "x" },
+      good,
       { to = marks.to, from = marks.from:sub(2) }, good }
     for _, one in pairs { iterator, state or false, control or false, closing or false } do
       marks.walk("what a stream is made of", one, marks.OWN)
@@ -161,7 +166,8 @@ describe("secrets stay where they are:", function()
     assert.equal(5, count)
     marks.walk("events", events)
     assert(#events >= 5)
-    for _, wrong in ipairs { { to = marks.to, text = marks.secret }, { to = { marks.to } }, marks.to } do
+    for _, wrong in ipairs { { to = marks.to, text = marks.secret }, { to = { marks.to } },
+      marks.to } do
       local ok, raised = pcall(function()
         for _ in client:send_many { good, wrong } do count = count + 1 end
       end)
@@ -210,7 +216,8 @@ describe("secrets stay where they are:", function()
     new("a secret with NUL", { client_secret = marks.secret .. "\0" })
     new("a secret of a wrong type", { client_secret = { marks.secret } })
     new("a setting that is none", { client_secrt = marks.secret })
-    new("two secrets", { client_secret = marks.secret, client_secret_file = file("s", marks.secret) })
+    new("two secrets", { client_secret = marks.secret, client_secret_file = file("s",
+      marks.secret) })
     new("a secret file that is too long", { client_secret_file = file("long", long) })
     new("a secret file with NUL", { client_secret_file = file("nul", marks.secret .. "\0x") })
     new("a key that is none", { algorithm = "RS256", private_key_file = file("key", marks.secret) })
@@ -235,7 +242,8 @@ describe("secrets stay where they are:", function()
     local client = bed:client(bed.servers.plain.origin, settings)
     for where, message in pairs { text = marks.to, ["unknown field"] = { to = marks.to, txt = "x" },
         number = { to = tonumber(marks.to) }, table = { to = { marks.to } },
-        ["bad recipient"] = { to = marks.to .. "x" }, ["bad sender"] = { to = marks.to, from = marks.from .. "0123" },
+        ["bad recipient"] = { to = marks.to .. "x" }, ["bad sender"] = { to = marks.to,
+          from = marks.from .. "0123" },
         blank = { to = " " .. marks.to }, ["no table"] = marks.to,
         ["sender in a table"] = { to = marks.to, from = { marks.from } },
         ["a text"] = { to = marks.to, text = marks.secret } } do
@@ -251,12 +259,14 @@ describe("secrets stay where they are:", function()
         function() error({ marks.token }) end, function() return marks.token .. "\n" end,
         function() return nil, "refused: " .. marks.token .. " for " .. marks.to end,
         function() return { marks.token } end } do
-      local with = bed:client(bed.servers.plain.origin, { token = callback, client_secret = "none" })
+      local with = bed:client(bed.servers.plain.origin,
+        { token = callback, client_secret = "none" })
       try("callback", with.send, with, { to = marks.to })
       try("callback, token", with.token, with)
       with:close()
     end
-    try("an option that is none", client.send, client, { to = marks.to }, { timeouts = marks.secret })
+    try("an option that is none", client.send, client, { to = marks.to },
+      { timeouts = marks.secret })
     try("a number for a text", koresms.e164, tonumber(marks.to))
     client:close()
     try("closed", client.send, client, { to = marks.to })
@@ -275,7 +285,8 @@ describe("secrets stay where they are:", function()
       marks.look("a token", token)
     end
     bed.servers.plain:script()
-    local engine = curl.engine { url = bed.servers.plain.origin .. "/", head = "x", reply_max = 1, max_idle = 1 }
+    local engine = curl.engine { url = bed.servers.plain.origin .. "/", head = "x", reply_max = 1,
+      max_idle = 1 }
     marks.walk("an engine", engine)
     local client = bed:client(bed.servers.plain.origin,
       { algorithm = "RS256", private_key_file = file("good.pem", key), client_secret = "none" })
@@ -297,12 +308,14 @@ describe("secrets stay where they are:", function()
       { "json", '{"proxy": "http://x:%s@h x"}' }, { "json", '{"token": "%s x", "host": "h"}' },
       { "lua", 'return { client_secret = "%s" ' }, { "lua", 'error("%s")' },
       { "lua", 'local a = nil; return a["%s"]' }, { "lua", 'return "%s"' },
-      { "lua", 'return { client_secret = "%s" .. nil }' }, { "lua", 'return { client_secret = { "%s" } }' },
+      { "lua", 'return { client_secret = "%s" .. nil }' },
+      { "lua", 'return { client_secret = { "%s" } }' },
       { "lua", "%s" }, { "lua", 'local x = "%s\n' }, { "lua", 'goto %s' }, { "txt", "%s" },
     }
     local names = {}
     for i, case in ipairs(cases) do
-      names[i] = run.quote(file(("settings%d.%s"):format(i, case[1]), (case[2]:gsub("%%s", marks.opaque))))
+      names[i] = run.quote(file(("settings%d.%s"):format(i, case[1]),
+        (case[2]:gsub("%%s", marks.opaque))))
     end
     -- The variable has to be there before the process is.
     for i, name in ipairs(names) do
@@ -329,7 +342,8 @@ describe("secrets stay where they are:", function()
       client:close() ]]):format(server.origin, marks.secret, bed.certs["ca.pem"],
         marks.to, marks.from), "CURL_VERBOSE=1 CURL_DEBUG=1 SSLKEYLOGFILE=" .. work .. "/keys")
     marks.look("three sends", out)
-    assert.equal(("accepted accepted accepted koresms.client (%s, bot st-1)\n"):format(server.origin), out)
+    assert.equal(("accepted accepted accepted koresms.client (%s, bot st-1)\n"):format(
+      server.origin), out)
     server:close()
   end)
 end)

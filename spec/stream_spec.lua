@@ -226,7 +226,8 @@ describe("send_many", function()
       return { to = number(pulled) }
     end
     local counts = { accepted = 0, cancelled = 0 }
-    for result in client:send_many(pull, { concurrency = 4, stop = function() return done >= 10 end }) do
+    for result in client:send_many(pull,
+      { concurrency = 4, stop = function() return done >= 10 end }) do
       done = done + 1
       local what = result.code or result.outcome
       counts[what] = counts[what] + 1
@@ -302,7 +303,9 @@ describe("send_many", function()
     client:close()
     local results, count = collect(client:send_many(list(100), { concurrency = 4 }))
     assert.equal(100, count)
-    for _, r in pairs(results) do assert.same({ "not_sent", "cancelled", 0 }, { r.outcome, r.code, r.attempts }) end
+    for _, r in pairs(results) do
+      assert.same({ "not_sent", "cancelled", 0 }, { r.outcome, r.code, r.attempts })
+    end
     assert.is_nil(client:send_many(function() error("pulled") end)())
   end)
 
@@ -501,7 +504,8 @@ describe("send_many", function()
     end)
     assert.is_false(ok)
     assert.equal(2, results)
-    assert.truthy(text:find("stream_spec.lua:%d+: bad argument #1 to 'send_many' .*%(message 3%)"), text)
+    assert.truthy(text:find("stream_spec.lua:%d+: bad argument #1 to 'send_many' .*%(message 3%)"),
+      text)
   end)
 
   describe("raises at the caller's line for", function()
@@ -543,7 +547,8 @@ describe("send_many against a hostile server", function()
       scripts[i] = i % 4 == 0 and { step.read_request(), step.close() }
         or i % 4 == 1 and { step.read_request(), step.respond(), step.read_request(), step.reset() }
         or i % 4 == 2 and { step.close() }
-        or { step.read_request(), step.respond { status = 412, body = '{"errors":[]}' }, step.serve() }
+        or { step.read_request(), step.respond { status = 412, body = '{"errors":[]}' },
+          step.serve() }
     end
     local server = bench:listen { connections = scripts }
     local c = assert(koresms.new { host = server.origin, bot_id = "st-1", client_id = "cs-1",

@@ -10,8 +10,10 @@ local run = require "spec.support.run"
 local step = faults.step
 
 -- Every byte but NUL, which no argument can hold, and characters that steer a terminal.
-local STEERING = { "\194\155", "\194\133", "\226\128\174", "\226\128\168", "\226\129\166", "\239\187\191",
-  "\226\128\139", "\216\156", "\243\160\129\129", "\27]0;x\7", "\27[2J", "\r", "\n", "\r\nkoresms: forged" }
+local STEERING = { "\194\155", "\194\133", "\226\128\174", "\226\128\168", "\226\129\166",
+  "\239\187\191",
+  "\226\128\139", "\216\156", "\243\160\129\129", "\27]0;x\7", "\27[2J", "\r", "\n",
+  "\r\nkoresms: forged" }
 
 local everything = {}
 for byte = 1, 255 do everything[#everything + 1] = string.char(byte) end
@@ -25,7 +27,8 @@ end
 -- The middle of numbers, which nothing for people may hold.
 local TO, FROM, MIDDLES = "+91557340912178", "+19998265173021", { "73409121", "82651730" }
 
-local SEPARATORS = { "\t", "\n", " ", "/", ".", "-", "\194\160", "\226\128\175", "\226\128\139", "\226\128\147", "_",
+local SEPARATORS = { "\t", "\n", " ", "/", ".", "-", "\194\160", "\226\128\175", "\226\128\139",
+  "\226\128\147", "_",
   ") ", "\0", "\27" }
 
 describe("what is printed", function()
@@ -69,18 +72,21 @@ describe("what is printed", function()
   local function without_middles(where, text)
     local bare = text:gsub("[^%d]", "")
     for _, middle in ipairs(MIDDLES) do
-      assert(not text:find(middle, 1, true) and not bare:find(middle, 1, true), where .. ": " .. text)
+      assert(not text:find(middle, 1, true) and not bare:find(middle, 1, true),
+        where .. ": " .. text)
     end
   end
 
   -- Runs it; looks at both streams. Returns them.
   local function look(arguments, env)
-    local words, kind = { command.prefix(env or environment()), command.interpreter, "bin/koresms" }, "text"
+    local words, kind = { command.prefix(env or environment()), command.interpreter,
+      "bin/koresms" }, "text"
     for _, word in ipairs(arguments) do
       words[#words + 1] = run.quote(word)
       if word == "--json" then kind = "json" end
     end
-    os.execute(("unset LD_PRELOAD; %s >%s/out 2>%s/err </dev/null"):format(table.concat(words, " "), work, work))
+    os.execute(("unset LD_PRELOAD; %s >%s/out 2>%s/err </dev/null"):format(table.concat(words, " "),
+      work, work))
     local out, err = command.read(work .. "/out"), command.read(work .. "/err")
     judge(kind, out)
     judge("text", err)
@@ -110,12 +116,14 @@ describe("what is printed", function()
   end
 
   it("of numbers with any byte", function()
-    look_at_rows(csv("to,from", function(one) return quoted(TO:sub(1, 7) .. one .. TO:sub(8)) .. "," end))
+    look_at_rows(csv("to,from", function(one) return quoted(TO:sub(1, 7) .. one .. TO:sub(8))
+      .. "," end))
     look_at_rows(csv("to,from", function(one) return quoted("+9" .. one .. TO:sub(3)) .. "," end))
     look_at_rows(csv("to,from", function(one) return TO .. "," .. quoted(one .. FROM .. one) end))
     for place = 1, #everything, few(37) do
       local one = everything[place]
-      for _, arguments in ipairs({ { "send", "--to", TO .. one }, { "send", "--to", TO, "--from", FROM .. one },
+      for _, arguments in ipairs({ { "send", "--to", TO .. one }, { "send", "--to", TO, "--from",
+        FROM .. one },
         { "send", "--to", one, "--dry-run" } }) do
         without_middles("a line", (look(arguments)))
         arguments[#arguments + 1] = "--json"
@@ -130,8 +138,10 @@ describe("what is printed", function()
     end))
     local lines = {}
     for byte = 0, 255 do
-      local raw = byte >= 128 and "\194\155\226\128\174" or byte >= 32 and string.char(byte):gsub('["\\]', "") or ""
-      lines[#lines + 1] = ('{"to":"%s","id":"i\\u%04xd","k\\u%04x":"\\u%04x%s"}'):format(TO, byte, byte,
+      local raw = byte >= 128 and "\194\155\226\128\174" or byte >= 32
+        and string.char(byte):gsub('["\\]', "") or ""
+      lines[#lines + 1] = ('{"to":"%s","id":"i\\u%04xd","k\\u%04x":"\\u%04x%s"}'):format(TO, byte,
+        byte,
         0x2000 + byte, raw)
     end
     look_at_rows(run.write(work .. "/rows.jsonl", table.concat(lines, "\n")))
@@ -141,7 +151,8 @@ describe("what is printed", function()
     for place = 1, #everything, few(19) do
       local name = everything[place]
       local rows = work .. "/rows.csv"
-      look({ "send-many", run.write(rows, "to," .. quoted("n" .. name) .. "\n" .. TO .. ",x\n"), "--json" })
+      look({ "send-many", run.write(rows, "to," .. quoted("n" .. name) .. "\n" .. TO .. ",x\n"),
+        "--json" })
       look({ "send-many", run.write(rows, quoted("to" .. name) .. "\n" .. TO .. "\n") })
     end
     look_at_rows(csv("to", function(one) return quoted(TO) .. "," .. one end))
@@ -156,8 +167,10 @@ describe("what is printed", function()
       look({ "send-many", run.write(path, "to\n" .. TO .. "x\n") })
       look({ "send-many", path, "--rest", path })
       os.remove(path)
-      for _, arguments in ipairs({ { one }, { "--" .. one }, { "send", one }, { "send", "--" .. one .. "=" .. TO },
-        { "help", one }, { "send-many", "x", "--concurrency", one }, { "send", "--to", TO, "--" .. TO } }) do
+      for _, arguments in ipairs({ { one }, { "--" .. one }, { "send", one },
+        { "send", "--" .. one .. "=" .. TO },
+        { "help", one }, { "send-many", "x", "--concurrency", one }, { "send", "--to", TO,
+          "--" .. TO } }) do
         local out, err = look(arguments)
         without_middles("words", out .. err)
       end
@@ -169,10 +182,14 @@ describe("what is printed", function()
       local one = everything[place]
       for name, value in pairs({ KORESMS_HOST = one .. "x", KORESMS_BOT_ID = "st" .. one,
         KORESMS_CLIENT_ID = "c" .. one,
-        KORESMS_CONFIG = "/none" .. one .. ".json", KORESMS_FROM = FROM .. one, KORESMS_TIMEOUT = one,
-        KORESMS_ALGORITHM = one, KORESMS_CA_FILE = "/none" .. one, KORESMS_CLIENT_SECRET = one .. one,
-        KORESMS_CLIENT_SECRET_FILE = "/none" .. one, KORESMS_PROXY = one .. TO, KORESMS_SUBJECT = one }) do
-        local env = environment { KORESMS_CLIENT_SECRET = name ~= "KORESMS_CLIENT_SECRET_FILE" and "ss" }
+        KORESMS_CONFIG = "/none" .. one .. ".json", KORESMS_FROM = FROM .. one,
+        KORESMS_TIMEOUT = one,
+        KORESMS_ALGORITHM = one, KORESMS_CA_FILE = "/none" .. one, KORESMS_CLIENT_SECRET = one
+          .. one,
+        KORESMS_CLIENT_SECRET_FILE = "/none" .. one, KORESMS_PROXY = one .. TO,
+        KORESMS_SUBJECT = one }) do
+        local env = environment { KORESMS_CLIENT_SECRET = name ~= "KORESMS_CLIENT_SECRET_FILE"
+          and "ss" }
         env[name] = value
         local out, err = look({ "send", "--to", TO, "--dry-run" }, env)
         without_middles(name, out .. err)
@@ -197,7 +214,8 @@ describe("what is printed", function()
 
   -- A message by the command and by the library, in every form in which a text may come out.
   local function look_at_answer()
-    for _, arguments in ipairs({ { "send", "--to", TO }, { "send", "--to", TO, "--json" }, { "check" },
+    for _, arguments in ipairs({ { "send", "--to", TO }, { "send", "--to", TO, "--json" },
+      { "check" },
       { "check", "--json" } }) do
       local out, err = look(arguments)
       -- Results for programs have the numbers of their message.
@@ -212,7 +230,8 @@ describe("what is printed", function()
     client:close()
     judge("text", text)
     judge("text", tostring(result.platform_message) .. tostring(result.platform_code))
-    without_middles("a text", text .. tostring(result.platform_message) .. tostring(result.platform_code))
+    without_middles("a text", text .. tostring(result.platform_message)
+      .. tostring(result.platform_code))
     for _, event in ipairs(events) do
       for name, value in pairs(event) do
         if name ~= "id" and name ~= "elapsed" then without_middles("an event", tostring(value)) end
@@ -235,9 +254,11 @@ describe("what is printed", function()
     for _, separator in ipairs(SEPARATORS) do
       separator = separator:gsub("[%z\1-\31]", function(c) return ("\\u%04x"):format(c:byte()) end)
       local function apart(number)
-        return table.concat({ number:sub(1, 3), number:sub(4, 6), number:sub(7, 9), number:sub(10) }, separator)
+        return table.concat({ number:sub(1, 3), number:sub(4, 6), number:sub(7, 9),
+          number:sub(10) }, separator)
       end
-      answer(("to %s, (%s) %s"):format(apart(TO), apart(FROM:sub(2)), apart(TO:sub(2))), apart(FROM))
+      answer(("to %s, (%s) %s"):format(apart(TO), apart(FROM:sub(2)), apart(TO:sub(2))),
+        apart(FROM))
       look_at_answer()
     end
   end)
@@ -245,10 +266,13 @@ describe("what is printed", function()
   it("of what a library says that quotes a certificate", function()
     local directory = bed.certs["ca.pem"]:match("^(.*)/")
     local name = "h\n\27[2J\194\155 " .. TO:sub(1, 3) .. " " .. TO:sub(4, 7) .. " " .. TO:sub(8)
-    run.write(directory .. "/odd.cnf", "[req]\nprompt = no\ndistinguished_name = dn\nutf8 = yes\n[dn]\nCN = "
+    run.write(directory .. "/odd.cnf",
+      "[req]\nprompt = no\ndistinguished_name = dn\nutf8 = yes\n[dn]\nCN = "
       .. name:gsub("\n", "\\n") .. "\n")
-    run.output(("cd %s && openssl req -new -utf8 -key leaf.key -config odd.cnf -out odd.csr && openssl x509 -req "
-      .. "-in odd.csr -CA ca.pem -CAkey ca.key -set_serial 7 -days 9 -out odd.pem 2>&1"):format(run.quote(directory)))
+    run.output(("cd %s && openssl req -new -utf8 -key leaf.key -config odd.cnf -out odd.csr && "
+      .. "openssl x509 -req "
+      .. "-in odd.csr -CA ca.pem -CAkey ca.key -set_serial 7 -days 9 -out odd.pem "
+      .. "2>&1"):format(run.quote(directory)))
     local odd = bed.bench:listen { tls = { cert = "odd" } }
     local env = environment { KORESMS_HOST = odd.origin, KORESMS_CA_FILE = bed.certs["ca.pem"] }
     for _, arguments in ipairs({ { "send", "--to", FROM }, { "check" }, { "check", "--json" } }) do

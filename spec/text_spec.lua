@@ -50,9 +50,11 @@ describe("misuse", function()
     for _, name in ipairs({ "text", "body", "message", "Text", "msg" }) do
       local message = { to = "+911234567890", [name] = "hello" }
       for _, text in ipairs({ raised(client.send, client, message), raised(koresms.send, message),
-        raised(koresms.new, { [name] = "hello" }), raised(client.send, client, { to = "+12" }, { [name] = "x" }),
+        raised(koresms.new, { [name] = "hello" }), raised(client.send, client, { to = "+12" },
+          { [name] = "x" }),
         raised(function() for _ in client:send_many({ message }) do error("sent") end end) }) do
-        assert.matches("unknown %l+ '" .. name .. "'; the API takes no text: it comes from the experience flow", text)
+        assert.matches("unknown %l+ '" .. name
+          .. "'; the API takes no text: it comes from the experience flow", text)
         assert.not_matches("hello", text, 1, true)
       end
     end
@@ -62,7 +64,8 @@ describe("misuse", function()
   it("explains a colon where a dot belongs", function()
     for _, name in ipairs({ "send", "new", "later", "e164" }) do
       local text = raised(function() return koresms[name](koresms, { to = "+911234567890" }) end)
-      assert.matches("text_spec.lua:%d+: calling '" .. name .. "' with a colon %(write koresms%." .. name .. "%)", text)
+      assert.matches("text_spec.lua:%d+: calling '" .. name .. "' with a colon %(write koresms%."
+        .. name .. "%)", text)
     end
   end)
 end)

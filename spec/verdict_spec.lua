@@ -1,6 +1,7 @@
 local verdict = require "koresms.verdict"
 
-local OK = '{"message": "Triggered the configured Experience flow to deliver message via SMS channel"}'
+local OK = '{"message": "Triggered the configured Experience flow to deliver message '
+  .. 'via SMS channel"}'
 
 local function envelope(msg, code)
   return ('{"errors":[{"msg":%q,"code":%s}]}'):format(msg, code)
@@ -31,15 +32,18 @@ local replies = {
   { 308, "", "rejected", "redirect", false },
   { 401, envelope("Invalid SDK credentials", 4002), "rejected", "unauthorized", false },
   { 401, envelope("Invalid JWT token", 4002), "rejected", "unauthorized", false },
-  { 401, envelope("Permission denied. Scope is incorrect!", 4002), "rejected", "unauthorized", false },
-  { 401, envelope("error verifying the jwt: possibly a replay", 401), "rejected", "unauthorized", false },
+  { 401, envelope("Permission denied. Scope is incorrect!", 4002), "rejected", "unauthorized",
+    false },
+  { 401, envelope("error verifying the jwt: possibly a replay", 401), "rejected", "unauthorized",
+    false },
   { 403, "", "rejected", "forbidden", false },
   { 404, "<html>", "rejected", "not_found", false },
   { 400, envelope("Invalid StreamId", 400), "rejected", "not_found", false },
   { 400, envelope("Invalid file id", 400), "rejected", "invalid_request", false },
   { 405, envelope("Method Not Allowed", 405), "rejected", "invalid_request", false },
   { 407, "", "rejected", "invalid_request", false },
-  { 412, envelope("Validation errors/ Invalid arguments", 412), "rejected", "invalid_request", false },
+  { 412, envelope("Validation errors/ Invalid arguments", 412), "rejected", "invalid_request",
+    false },
   { 412, envelope("Missing app details in the payload", '"ValidationError"'), "rejected",
     "invalid_request", false },
   { 422, "", "rejected", "invalid_request", false },
@@ -51,7 +55,8 @@ local replies = {
   { 599, OK, "unknown", "server_error", false },
   { 429, "", "rejected", "rate_limited", true },
   { 429, OK, "rejected", "rate_limited", true },
-  { 403, envelope("Rate limit for this API has been reached. Please try again after some time.", 403),
+  { 403, envelope("Rate limit for this API has been reached. Please try again after some time.",
+    403),
     "rejected", "rate_limited", true },
   { 400, envelope("You've exceeded the per-minute rate limit. Please wait for sometime before "
     .. "retrying.", 400), "rejected", "rate_limited", true },
@@ -106,7 +111,8 @@ describe("verdict", function()
     local v = verdict.judge({ status = 412, body = replies[33][2], starts = 1 })
     assert.equal("ValidationError", v.platform_code)
     assert.equal("Missing app details in the payload", v.platform_message)
-    v = verdict.judge({ status = 401, body = envelope("Invalid SDK credentials", 4002), starts = 1 })
+    v = verdict.judge({ status = 401, body = envelope("Invalid SDK credentials", 4002),
+      starts = 1 })
     assert.equal(4002, v.platform_code)
     assert.equal("4002", tostring(v.platform_code))
     assert.truthy(v.message:find("4002: Invalid SDK credentials", 1, true), v.message)
@@ -245,7 +251,8 @@ describe("a verdict that is broken off", function()
   end)
 
   it("is none where a body is not JSON, whatever lua-cjson says of it", function()
-    local texts = { "{", '{"a":', '{"a":"\\x"}', '{"a":"\\u12"}', '{"a":"x', "[1,", "nan", '{"a":01}',
+    local texts = { "{", '{"a":', '{"a":"\\x"}', '{"a":"\\u12"}', '{"a":"x', "[1,", "nan",
+      '{"a":01}',
       "\0\0", "{\0", "x\0", "{}x", "{1:2}", '{"a" 1}', '{"a":-}', '{"a":0x10}',
       '{"a":"\\ud800"}', '{"a":"\\', "\239\187\191{}", '{"a":Infinity}', '{"a":1 "b":2}', "[1 2]",
       ("["):rep(1001), '{"a":' .. ("["):rep(5000) .. ("]"):rep(5000) .. "}" }

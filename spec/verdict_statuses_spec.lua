@@ -12,7 +12,8 @@ end
 
 -- In the platform's envelope, in the forms that it may have.
 local WITHIN = {
-  envelope("You've exceeded the per-minute rate limit. Please wait for sometime before retrying.", 400),
+  envelope("You've exceeded the per-minute rate limit. Please wait for sometime before retrying.",
+    400),
   envelope("Rate limit for this API has been reached. Please try again after some time.", 403),
   '{"errors":[{"message":"the hourly RATE LIMIT is reached"}]}',
   '{"errors":[{"msg":"one"},{"msg":"rate-limit reached"}]}',

@@ -12,7 +12,8 @@ demo="gcc libc6-dev pkgconf|pkg-config liblua5.4-dev
   curl openssl nginx libnginx-mod-http-lua"
 test="$demo libluajit2-5.1-dev luajit2
   lua5.1 liblua5.1-0-dev lua5.2 liblua5.2-dev lua5.3 liblua5.3-dev
-  lua-busted lua-check lua-posix luarocks libfaketime procps binutils clang libclang-rt-dev
+  lua-busted lua-check lua-posix luarocks libfaketime procps binutils
+  clang clang-format libclang-rt-dev
   cppcheck valgrind locales
   python3 python3-jwt python3-cryptography chromium chromium-driver"
 

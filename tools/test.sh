@@ -54,7 +54,7 @@ portable="client_|config|csv|e164|failure|fork|jwt|locale|mask|memory|meta|pacer
 portable=$(named "$portable|reader|secrets_spec|stream|text|verdict")
 sweeps=$(named 'abandoned|broken_off|interrupt')
 
-for name in lua gcc clang cppcheck; do check "lint: $name" lint-$name; done
+for name in lua gcc clang cppcheck format; do check "lint: $name" lint-$name; done
 for version in 5.4 jit; do
   specs "$version" specs LUA_VERSION=$version
 done

@@ -31,7 +31,8 @@ end
 local queue = cqueues.new()
 for _ = 1, concurrency do
   queue:wrap(function()
-    local connection = assert(client.connect({ host = host, port = tonumber(port), tls = false }, 10))
+    local connection = assert(client.connect({ host = host, port = tonumber(port), tls = false },
+      10))
     while sent < n do
       sent = sent + 1
       post(connection, sent)

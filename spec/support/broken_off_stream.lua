@@ -15,11 +15,12 @@ local M = {}
 
 --- Opens a stream.
 -- @tparam table ledger of support/broken_off.lua
--- @tparam table options `kinds` of the messages, in their order; `concurrency`, `retries`; `pull`: the
---   source is a function; `also`: see the ledger's `told`
+-- @tparam table options `kinds` of the messages, in their order; `concurrency`, `retries`; `pull`:
+--   the source is a function; `also`: see the ledger's `told`
 -- @treturn table with the methods below
 function M.open(ledger, options)
-  local self = setmetatable({ ledger = ledger, also = options.also, list = {}, places = {}, told = {},
+  local self = setmetatable({ ledger = ledger, also = options.also, list = {}, places = {},
+    told = {},
     pulled = 0, pull = options.pull, over = false, failed = false,
     broken = false, -- a step was broken off
   }, Stream)

@@ -11,7 +11,8 @@ local ELEMENT = "element-6066-11e4-a52e-4f735466cecf"
 
 --- Keys of the keyboard that have no character.
 M.keys = { tab = "\238\128\132", enter = "\238\128\135", escape = "\238\128\140",
-  up = "\238\128\147", right = "\238\128\148", down = "\238\128\149", space = " ", shift = "\238\128\136",
+  up = "\238\128\147", right = "\238\128\148", down = "\238\128\149", space = " ",
+  shift = "\238\128\136",
   control = "\238\128\137", ["end"] = "\238\128\144" }
 
 --- What is missing for a browser, or nil.
@@ -62,10 +63,12 @@ function M.start(options)
   local _, work = shell.run("mktemp -d")
   local self = setmetatable({ work = work }, Browser)
   -- Port 0 lets the system choose; the driver says which one it got.
-  local _, pid = shell.run(("HOME=%s TMPDIR=%s chromedriver --port=0 >%s/log 2>&1 & echo $!"):format(
+  local _, pid = shell.run(("HOME=%s TMPDIR=%s chromedriver --port=0 >%s/log 2>&1 & echo "
+    .. "$!"):format(
     shell.quote(work), shell.quote(work), shell.quote(work)))
   self.pid = pid
-  local _, port = shell.run(("n=0; until grep -q 'successfully on port' %s/log || [ $n = 150 ]; do n=$((n + 1)); "
+  local _, port = shell.run(("n=0; until grep -q 'successfully on port' %s/log || [ $n = 150 ]; "
+    .. "do n=$((n + 1)); "
     .. "sleep 0.1; done; sed -n 's/.*successfully on port \\([0-9]*\\).*/\\1/p' %s/log"):format(
     work, work))
   if port == "" then
@@ -121,7 +124,8 @@ function Browser:press(text)
     table.insert(modifier and held or actions, up)
   end
   for _, up in ipairs(held) do actions[#actions + 1] = up end
-  self:call("POST", "/actions", { actions = { { type = "key", id = "keyboard", actions = actions } } })
+  self:call("POST", "/actions",
+    { actions = { { type = "key", id = "keyboard", actions = actions } } })
 end
 
 function Browser:find(selector)

@@ -15,8 +15,10 @@ function M.start(certificate, key)
   local work = run.directory()
   local self = setmetatable({ log = run.write(work .. "/log", ""), ports = {} }, Proxies)
   os.execute("mkfifo " .. run.quote(work .. "/ports"))
-  self.pipe = assert(io.popen(("exec env -u LD_PRELOAD python3 -B spec/support/checking_proxy.py %s %s %s >%s")
-    :format(run.quote(self.log), run.quote(certificate), run.quote(key), run.quote(work .. "/ports")), "w"))
+  self.pipe = assert(io.popen(("exec env -u LD_PRELOAD python3 -B "
+    .. "spec/support/checking_proxy.py %s %s %s >%s")
+    :format(run.quote(self.log), run.quote(certificate), run.quote(key),
+      run.quote(work .. "/ports")), "w"))
   for line in io.lines(work .. "/ports") do
     local kind, port = line:match("^(%S+) (%d+)$")
     if kind == "end" then break end
@@ -38,7 +40,8 @@ function Proxies:noted()
   local list = {}
   for line in file:lines() do
     local entry = cjson.decode(line)
-    list[#list + 1] = { kind = entry.kind, user = bytes(entry.user), password = bytes(entry.password),
+    list[#list + 1] = { kind = entry.kind, user = bytes(entry.user),
+      password = bytes(entry.password),
       target = entry.target, fault = entry.fault ~= cjson.null and entry.fault or nil }
   end
   self.read = file:seek("cur")

@@ -87,7 +87,8 @@ local function told(reply)
   return function(bed)
     local config, pacer = require "koresms.config", require "koresms.pacer"
     local client = require("koresms.client").new(
-      assert(config.load { host = "https://kore.test", bot_id = "st-1", token = "t", from = "+12" }),
+      assert(config.load { host = "https://kore.test", bot_id = "st-1", token = "t",
+        from = "+12" }),
       { open = function()
         return { transport = { exchange = function() return reply end }, pacer = pacer.new() }
       end })

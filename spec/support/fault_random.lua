@@ -64,7 +64,8 @@ local function scripts(dice, bed, rows, at_once)
   local out, names, stalls = {}, {}, false
   for i = 1, dice:roll(4) do
     local row = draw(dice, rows, at_once)
-    local k = row.sweep and dice:roll(row.sweep == "request" and bed:request_bytes() or row.sweep) - 1
+    local k = row.sweep and dice:roll(row.sweep == "request" and bed:request_bytes()
+      or row.sweep) - 1
     out[i] = {}
     for j, one in ipairs(faults.script(row, { k = k })) do out[i][j] = one end
     -- Most answered connections are kept.

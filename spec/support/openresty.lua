@@ -117,7 +117,9 @@ end
 --- The processes of the workers, those that are about to exit among them.
 function Server:workers()
   local list = {}
-  for pid in run.output("pgrep -P " .. self:master()):gmatch("%d+") do list[#list + 1] = tonumber(pid) end
+  for pid in run.output("pgrep -P " .. self:master()):gmatch("%d+") do
+    list[#list + 1] = tonumber(pid)
+  end
   return list
 end
 
@@ -183,7 +185,8 @@ function M.start(options)
   local environment = options and options.environment
   local program = environment and wrapper(found.program, environment) or found.program
   local values = {
-    main = "", events = "", http = "", locations = "", init = "", initworker = "", workers = "1", ca = "cert.pem",
+    main = "", events = "", http = "", locations = "", init = "", initworker = "", workers = "1",
+    ca = "cert.pem",
     user = user == "0" and "user root;" or "",
     modules = table.concat(modules, "\n"),
     path = ("%s/lua/?.lua;%s/lua/?/init.lua;%s/?.lua;;"):format(here, here, here),

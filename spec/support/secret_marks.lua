@@ -35,7 +35,8 @@ function M.look(where, text)
   for name, mark in pairs(marks) do
     local at = text:find(mark, 1, true)
     if at then
-      error(("%s shows a %s: ...%s..."):format(where, name, text:sub(math.max(1, at - 60), at + 60)), 2)
+      error(("%s shows a %s: ...%s..."):format(where, name, text:sub(math.max(1, at - 60),
+        at + 60)), 2)
     end
   end
 end

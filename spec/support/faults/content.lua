@@ -118,7 +118,8 @@ add("throttled", "limit_told_in_400", {
 }, { body = "errors" })
 -- As the platform's documentation has them; it does not say with which status.
 for _, row in ipairs {
-  { "minute", "You've exceeded the per-minute rate limit. Please wait for sometime before retrying." },
+  { "minute", "You've exceeded the per-minute rate limit. "
+    .. "Please wait for sometime before retrying." },
   { "hour", "You've exceeded the hourly rate limit. Please wait for sometime before retrying." },
   { "api", "Rate limit for this API has been reached. Please try again after some time." },
 } do

@@ -192,7 +192,8 @@ local rows = {
         return "another head"
       end
     end },
-  { name = "post", covers = "post", run = function() return core.post("head: ", "token", "body") end,
+  { name = "post", covers = "post", run = function() return core.post("head: ", "token",
+    "body") end,
     right = is("head: token\r\nContent-Length: 4\r\n\r\nbody") },
   { name = "proxy", covers = "proxy",
     run = function() return core.proxy("http://us%20er:pass%40word@[::1]:3128") end,
@@ -214,7 +215,8 @@ local rows = {
     right = function(_, names)
       if type(names) ~= "table" or names[1] ~= "KSMS_BUILD" then return "other names" end
     end },
-  { name = "file_mode", covers = "file_mode", run = function() return core.file_mode("Makefile") end,
+  { name = "file_mode", covers = "file_mode",
+    run = function() return core.file_mode("Makefile") end,
     quiet = true,
     right = function(_, mode) if type(mode) ~= "number" then return "no mode" end end },
   { name = "file_mode refused", covers = "file_mode",
@@ -229,7 +231,8 @@ local rows = {
     right = function(_, file) if type(file) ~= "userdata" then return "no file" end end,
     close = remove_file },
   { name = "create_file refused", covers = "create_file",
-    run = function() return core.create_file("Makefile") end, right = is(nil, "File exists", true) },
+    run = function() return core.create_file("Makefile") end, right = is(nil, "File exists",
+      true) },
   { name = "newfile:write", covers = "koresms.newfile:write", quiet = true, once = true,
     new = new_file, close = remove_file,
     run = function(self) return self.file:write("text") end, right = is(true) },

@@ -76,7 +76,9 @@ end
 local disturb = {
   send = function(self)
     local status = exchange(self, curl.request())
-    if status ~= 200 and not self.closed then error("a finalizer got no reply: " .. tostring(status)) end
+    if status ~= 200 and not self.closed then
+      error("a finalizer got no reply: " .. tostring(status))
+    end
   end,
   close = function(self)
     self.closed = true
