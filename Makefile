@@ -65,6 +65,15 @@ CORE_OBJECTS := $(CORE:%=$(OBJ)/%.o)
 CURL_OBJECTS := $(CURL:%=$(OBJ)/%.o)
 MODULES := $(OUT)/koresms/core.so $(OUT)/koresms/curl.so
 
+# The databases of a store: each a module of its own, built where pkg-config knows its library.
+SQLITE := $(if $(shell $(PKG_CONFIG) --exists sqlite3 && echo 1),sqlite sqlite_rows)
+POSTGRES := $(if $(shell $(PKG_CONFIG) --exists libpq && echo 1),postgres postgres_values)
+STORE_OBJECTS := $(patsubst %,$(OBJ)/%.o,$(SQLITE) $(POSTGRES))
+SOURCES += $(patsubst %,src/%.c,$(SQLITE) $(POSTGRES))
+MODULES += $(patsubst %,$(OUT)/koresms/%.so,$(firstword $(SQLITE)) $(firstword $(POSTGRES)))
+INCLUDES += $(addprefix -isystem ,$(patsubst -I%,%,$(shell \
+  $(PKG_CONFIG) --cflags-only-I $(if $(SQLITE),sqlite3) $(if $(POSTGRES),libpq))))
+
 LUA_FILES = $(shell cd lua && find . -type f -name '*.lua')
 SANDBOX_FILES = $(shell cd sandbox && find . -type f)
 
@@ -105,6 +114,14 @@ $(OUT)/koresms/curl.so: $(CURL_OBJECTS)
 	@mkdir -p $(@D)
 	$(CC) $(LIBFLAG) $(CFLAGS) $(LDFLAGS) -o $@ $(CURL_OBJECTS) $(CURL_LIBS)
 
+$(OUT)/koresms/sqlite.so: $(SQLITE:%=$(OBJ)/%.o)
+	@mkdir -p $(@D)
+	$(CC) $(LIBFLAG) $(CFLAGS) $(LDFLAGS) -o $@ $(SQLITE:%=$(OBJ)/%.o) $(shell $(PKG_CONFIG) --libs sqlite3)
+
+$(OUT)/koresms/postgres.so: $(POSTGRES:%=$(OBJ)/%.o)
+	@mkdir -p $(@D)
+	$(CC) $(LIBFLAG) $(CFLAGS) $(LDFLAGS) -o $@ $(POSTGRES:%=$(OBJ)/%.o) $(shell $(PKG_CONFIG) --libs libpq)
+
 $(OBJ)/%.o: src/%.c $(OBJ)/flags
 	$(COMPILE) -MMD -MP -c -o $@ $<
 
@@ -116,7 +133,7 @@ $(OBJ)/flags: FORCE
 	$(shell mkdir -p $(@D))$(file >$@.new,$(COMPILE))
 	@if cmp -s $@.new $@; then rm $@.new; else mv $@.new $@; fi
 
--include $(CORE_OBJECTS:.o=.d) $(CURL_OBJECTS:.o=.d)
+-include $(CORE_OBJECTS:.o=.d) $(CURL_OBJECTS:.o=.d) $(STORE_OBJECTS:.o=.d)
 
 # --- Test, lint, demo ----------------------------------------------------------
 
