@@ -58,6 +58,23 @@ function M.new(options, ...)
   return client.new(settings, runtime())
 end
 
+--- Seconds on a clock that is never set back: for the source of a stream.
+-- @function clock
+-- @treturn number
+M.clock = core.clock
+
+--- Opens a store of messages that survive the process; see koresms.store.
+-- @function store
+-- @tparam[opt] string location a file of SQLite, or `postgres://...`; default: the setting
+--   `store`
+-- @treturn[1] table
+-- @treturn[2] nil
+-- @treturn[2] string
+-- @treturn[2] string "config" or "store"
+function M.store(location, ...)
+  return require("koresms.store").open(location, ...)
+end
+
 local default
 
 local function default_client()

@@ -65,7 +65,7 @@ end
 -- shell a second time).
 local function refuse_secrets(parser)
   for _, row in ipairs(config.settings) do
-    if row.secret then
+    if row.secret and not row.apart then
       local name = "--" .. row.name:gsub("_", "-")
       parser:option(name):args("?"):hidden(true):action(function()
         local file = config.settings[row.name .. "_file"]

@@ -1,0 +1,127 @@
+--- Puts messages and numbers into a store, so many in one statement.
+-- @module koresms.store.adding
+local cjson = require "cjson"
+local e164 = require("koresms.core").e164
+local misuse = require "koresms.misuse"
+local moment = require "koresms.store.moment"
+local utf8 = require "koresms.cli.utf8"
+
+local M = {}
+
+local json = cjson.new()
+
+-- Rows of one statement.
+local CHUNK = 5000
+
+local message_types = { to = "string", from = "string", id = "string", dedupe = "string",
+  expires = "string" }
+
+local TEXT_MAX = 500
+
+--- What is wrong with an id or the like; nil where it will do.
+function M.text_fault(text)
+  if #text > TEXT_MAX then
+    return ("at most %d bytes expected, got %d"):format(TEXT_MAX, #text)
+  end
+  if text:find("%z") then return "it has a NUL byte" end
+  return utf8.fault(text)
+end
+
+-- A message as JSON; nil, text, code where it will not do.
+local function encode(message)
+  local ok, text, code = e164(message.to)
+  if not ok then return nil, "to: " .. text, code end
+  local from, id, dedupe = "null", "null", message.dedupe or message.id or message.to
+  if message.from then
+    ok, text, code = e164(message.from)
+    if not ok then return nil, "from: " .. text, code end
+    from = '"' .. message.from .. '"'
+  end
+  for _, field in ipairs { "id", "dedupe" } do
+    local fault = message[field] and M.text_fault(message[field])
+    if fault then return nil, field .. ": " .. fault, "config" end
+  end
+  if message.id then id = json.encode(message.id) end
+  local expires = "null"
+  if message.expires then
+    local seconds, fault = moment.parse(message.expires)
+    if not seconds then return nil, "expires: " .. fault, "config" end
+    expires = ("%.0f"):format(seconds)
+  end
+  return '["' .. message.to .. '",' .. from .. "," .. id .. ","
+    .. (dedupe == message.to and '"' .. dedupe .. '"' or json.encode(dedupe)) .. "," .. expires .. "]"
+end
+
+-- Adds what was collected. Returns how many were new.
+local function flush(link, campaign, parts)
+  if #parts == 0 then return 0 end
+  local rows, text = link:run("add", campaign, "[" .. table.concat(parts, ",") .. "]")
+  if not rows then return nil, text, "store" end
+  return rows.changes
+end
+
+local function next_of(messages)
+  if type(messages) == "function" then return messages end
+  local index = 0
+  return function()
+    index = index + 1
+    -- A hole in an array is a message that is none, and not its end.
+    return messages[index], index <= #messages
+  end
+end
+
+local function check(message, index)
+  local where = ("bad argument #2 to 'add' (message %d)"):format(index)
+  misuse.check(where, "field", message, message_types)
+  if message.to == nil then misuse.raise(where .. " (field 'to': string expected, got nil)") end
+end
+
+--- Adds messages.
+-- @tparam table link
+-- @tparam number campaign its id
+-- @param messages an array or a function
+-- @treturn[1] number added
+-- @treturn[1] number duplicates
+-- @treturn[2] nil
+-- @treturn[2] string
+-- @treturn[2] string code
+-- @treturn[2] ?number index of the message that will not do
+function M.run(link, campaign, messages)
+  local pull, index, added = next_of(messages), 0, 0
+  local bad
+  repeat
+    local parts, message, more = {}, nil, nil
+    while #parts < CHUNK and not bad do
+      message, more = pull()
+      if message == nil and not more then break end
+      index = index + 1
+      check(message, index)
+      local text, why, code = encode(message)
+      if text then parts[#parts + 1] = text else bad = { why, code, index } end
+    end
+    local new, text, code = flush(link, campaign, parts)
+    if not new then return nil, text, code end
+    added = added + new
+  until bad or (message == nil and not more)
+  if bad then return nil, bad[1], bad[2], bad[3] end
+  return added, index - added
+end
+
+--- Puts numbers on the list of those that get nothing, or takes them off.
+-- @treturn[1] number how many were not there before (or were)
+-- @treturn[2] nil
+-- @treturn[2] string
+function M.suppress(link, numbers, remove)
+  local total = 0
+  for first = 1, #numbers, CHUNK do
+    local part = {}
+    for i = first, math.min(#numbers, first + CHUNK - 1) do part[#part + 1] = numbers[i] end
+    local rows, text = link:run(remove and "unsuppress" or "suppress",
+      '["' .. table.concat(part, '","') .. '"]')
+    if not rows then return nil, text end
+    total = total + rows.changes
+  end
+  return total
+end
+
+return M
