@@ -5,11 +5,12 @@
 -- so. Adding, resolving and the rest wait for the database, which inside nginx holds up a worker.
 -- @module koresms.store
 local adding = require "koresms.store.adding"
+local base = require "koresms.store.base"
+local campaigns = require "koresms.store.campaigns"
 local limits = require "koresms.store.limits"
 local link = require "koresms.store.link"
 local location = require "koresms.store.location"
 local misuse = require "koresms.misuse"
-local moment = require "koresms.store.moment"
 local output = require "koresms.store.text"
 local sources = require "koresms.sources"
 local config = require "koresms.config"
@@ -17,113 +18,11 @@ local e164 = require("koresms.core").e164
 
 local M = {}
 
-local NAME = "koresms.store"
+local check_self, check_string, failed = base.check_self, base.check_string, base.failed
+local open, open_campaign = base.open, base.open_campaign
 
 local store = {}
-
-local function check_self(self, method)
-  if getmetatable(self) ~= NAME then
-    misuse.raise(("calling '%s' without a store (write store:%s)"):format(method, method))
-  end
-end
-
-local function check_string(method, place, value, what)
-  if type(value) ~= "string" then
-    misuse.raise(("bad argument #%d to '%s' (%s: string expected, got %s)"):format(place, method,
-      what, type(value)))
-  end
-end
-
--- Keeps why the store failed, and returns it as this API does.
-local function failed(self, text)
-  self.own().problem = text
-  return nil, text, "store"
-end
-
--- The open link. `create` makes a missing store, with the limits of this program's settings.
-local function open(self, create)
-  local own = self.own()
-  local conn = own.link
-  local ok, made, code = conn:open(create)
-  if not ok then return nil, made, code end
-  if made then
-    local wanted, fault = limits.of_settings()
-    if not wanted then return nil, fault, "config" end
-    ok, made, code = limits.set(conn, wanted)
-    if not ok then return nil, made, code end
-  end
-  return conn
-end
-
--- The link and a campaign's row. An unknown campaign is "config".
-local function open_campaign(self, method, name, create)
-  check_self(self, method)
-  check_string(method, 1, name, "the campaign's name")
-  local conn, text = open(self, create)
-  if not conn then return failed(self, text) end
-  local rows
-  rows, text = conn:run("campaign", name)
-  if not rows then return failed(self, text) end
-  if rows[1] then return conn, rows[1] end
-  return nil, ("no campaign is called %s in store %s"):format(output.name(name),
-    conn.location.shown), "config"
-end
-
--- Runs one of the statements that write in pieces until there is nothing left. Returns how many
--- rows were written.
-local function in_pieces(self, conn, statement, ...)
-  local total = 0
-  while true do
-    local rows, text = conn:run(statement, ...)
-    if not rows then return failed(self, text) end
-    total = total + rows.changes
-    if rows.changes == 0 then return total end
-  end
-end
-
-local create_types = { name = "string", from = "string", expires = "string", importing = "boolean" }
-
---- Makes a campaign, which is paused.
--- @function store:create
--- @tparam table campaign `name`; `from`: the sender of messages that name none; `expires`: when
---   what has not been sent is not sent any more (RFC 3339 with a zone)
--- @treturn[1] boolean true
--- @treturn[2] nil
--- @treturn[2] string
--- @treturn[2] string "config", "invalid_number" or "store"
-function store:create(campaign, ...)
-  check_self(self, "create")
-  misuse.no_more("create", 2, ...)
-  local where = "bad argument #1 to 'create'"
-  misuse.check(where, "field", campaign, create_types)
-  if campaign.name == nil then misuse.raise(where .. " (field 'name': string expected, got nil)") end
-  local fault = output.name_fault(campaign.name)
-  if fault then return nil, "name: " .. fault, "config" end
-  if campaign.from then
-    local ok, why = e164(campaign.from)
-    if not ok then return nil, "from: " .. why, "invalid_number" end
-  end
-  local expires
-  if campaign.expires then
-    expires, fault = moment.parse(campaign.expires)
-    if not expires then return nil, "expires: " .. fault, "config" end
-    if expires <= require("koresms.core").time() then
-      return nil, "expires: this time is over", "config"
-    end
-  end
-  local conn, text = open(self, true)
-  if not conn then return failed(self, text) end
-  local rows
-  rows, text = conn:run("create", campaign.name, campaign.from, expires,
-    campaign.importing and "importing" or "paused", campaign.importing and "its import has not ended"
-      or "new")
-  if not rows then return failed(self, text) end
-  if not rows[1] then
-    return nil, ("there is a campaign called %s already"):format(output.name(campaign.name)), "config"
-  end
-  conn:run("event", rows[1].id, "create")
-  return true
-end
+for name, method in pairs(campaigns) do store[name] = method end
 
 --- Adds messages to a campaign. Whoever is there already, by `dedupe`, else `id`, else `to`, is
 -- counted and left as it is, so that adding the same again goes on where it was.
@@ -154,176 +53,6 @@ function store:add(name, messages, ...)
   return nil, duplicates, reason, index
 end
 
--- Changes a campaign's state, and writes down that it was changed.
-local function change(self, conn, campaign, state, reason, from, what)
-  local rows, text = conn:run("set_state", campaign.id, state, reason, from)
-  if not rows then return failed(self, text) end
-  if rows.changes == 0 then
-    return nil, ("campaign %s is %s"):format(output.name(campaign.name), campaign.state), "config"
-  end
-  rows, text = conn:run("event", campaign.id, what, reason)
-  if not rows then return failed(self, text) end
-  return true
-end
-
-local resume_types = { accept = "boolean", imported = "boolean" }
-
---- Has a campaign run: workers take its messages.
--- @function store:resume
--- @tparam string name
--- @tparam[opt] table options `accept`: the database was promoted or restored, and what the last
---   marks were may be lost; go on all the same
--- @treturn[1] boolean true
--- @treturn[2] nil
--- @treturn[2] string
--- @treturn[2] string "config" or "store"
-function store:resume(name, options, ...)
-  misuse.no_more("resume", 3, ...)
-  options = options or {}
-  misuse.check("bad argument #2 to 'resume'", "option", options, resume_types)
-  local conn, row, code = open_campaign(self, "resume", name)
-  if not conn then return nil, row, code end
-  if row.state == "importing" and not options.imported then
-    return nil, ("the import of campaign %s has not ended; run it again, which goes on where it "
-      .. "was, or cancel the campaign"):format(output.name(name)), "config"
-  end
-  if options.accept then
-    local ok, text = require("koresms.store.origin").accept(conn)
-    if not ok then return failed(self, text) end
-  end
-  if row.state == "running" then return true end
-  return change(self, conn, row, "running", nil, nil, "resume")
-end
-
---- Has a campaign wait. What is in flight ends; a worker sees it one turn later at most.
--- @function store:pause
--- @tparam string name
--- @tparam[opt] string reason
--- @treturn[1] boolean true
--- @treturn[2] nil
--- @treturn[2] string
--- @treturn[2] string "config" or "store"
-function store:pause(name, reason, ...)
-  misuse.no_more("pause", 3, ...)
-  if reason ~= nil then check_string("pause", 2, reason, "the reason") end
-  local conn, row, code = open_campaign(self, "pause", name)
-  if not conn then return nil, row, code end
-  if row.state == "importing" then
-    return nil, ("campaign %s is being imported; no worker takes it"):format(output.name(name)), "config"
-  end
-  return change(self, conn, row, "paused", output.reason(reason or "paused"), nil, "pause")
-end
-
---- Ends a campaign: what has not been sent is skipped.
--- @function store:cancel
--- @tparam string name
--- @treturn[1] number how many messages were skipped
--- @treturn[2] nil
--- @treturn[2] string
--- @treturn[2] string "config" or "store"
-function store:cancel(name, ...)
-  misuse.no_more("cancel", 2, ...)
-  local conn, row, code = open_campaign(self, "cancel", name)
-  if not conn then return nil, row, code end
-  if row.id == 1 then return nil, "the outbox cannot be cancelled; pause it", "config" end
-  if row.state ~= "cancelled" then
-    local ok, text
-    ok, text, code = change(self, conn, row, "cancelled", "cancelled", nil, "cancel")
-    if not ok then return nil, text, code end
-  end
-  return in_pieces(self, conn, "skip_cancelled")
-end
-
-local resolve_types = { unknown = "string", rejected = "string", code = "string", shown = "number",
-  count = "boolean" }
-
-local resolutions = { unknown = { resend = "pending", skip = "skipped" },
-  rejected = { retry = "pending" } }
-
--- Which rows, and what becomes of them: `from`, `to`. Raises on misuse.
-local function resolution(options)
-  local where = "bad argument #2 to 'resolve'"
-  misuse.check(where, "option", options, resolve_types)
-  local from = options.unknown and "unknown" or "rejected"
-  if (options.unknown == nil) == (options.rejected == nil) then
-    misuse.raise(where .. " (one of the options 'unknown' and 'rejected' expected)")
-  end
-  local to = resolutions[from][options[from]]
-  if not to then
-    misuse.raise(("%s (option '%s': %s expected)"):format(where, from,
-      from == "unknown" and "\"resend\" or \"skip\"" or "\"retry\""))
-  end
-  if options.code and from == "unknown" then
-    misuse.raise(where .. " (option 'code' goes with 'rejected' alone)")
-  end
-  return from, to
-end
-
---- Decides about messages of which nobody knows whether they were sent, or that were rejected.
--- A person's decision: a message that is sent again may arrive twice.
--- @function store:resolve
--- @tparam string name
--- @tparam table options `unknown`: "resend" or "skip"; or `rejected`: "retry", with `code`: only
---   those with this code
--- @treturn[1] number how many rows were changed
--- @treturn[2] nil
--- @treturn[2] string
--- @treturn[2] string "config" or "store"
-function store:resolve(name, options, ...)
-  misuse.no_more("resolve", 3, ...)
-  check_self(self, "resolve")
-  local from, to = resolution(options)
-  local conn, row, code = open_campaign(self, "resolve", name)
-  if not conn then return nil, row, code end
-  local rows, text = conn:run("now")
-  if not rows then return failed(self, text) end
-  local shown = options.shown or rows[1].now
-  if options.count then
-    rows, text = conn:run("count_" .. from, row.id, shown, from == "rejected" and options.code or nil)
-    if from == "unknown" then rows, text = conn:run("count_unknown", row.id, shown) end
-    if not rows then return failed(self, text) end
-    return rows[1].n, shown
-  end
-  conn:run("event", row.id, "resolve", from .. " " .. options[from])
-  if from == "unknown" then return in_pieces(self, conn, "resolve_unknown", row.id, shown, to) end
-  return in_pieces(self, conn, "retry_rejected", row.id, shown, options.code)
-end
-
---- How far a campaign has come.
--- @function store:status
--- @tparam string name
--- @treturn[1] table `name`, `state`, `reason`, `total`, the number of messages in each state, and
---   `eta`: seconds until all are sent at the store's limits, or nil
--- @treturn[2] nil
--- @treturn[2] string
--- @treturn[2] string "config" or "store"
-function store:status(name, ...)
-  misuse.no_more("status", 2, ...)
-  local conn, row, code = open_campaign(self, "status", name)
-  if not conn then return nil, row, code end
-  local found, text = require("koresms.store.status").of(conn, row)
-  if not found then return failed(self, text) end
-  return found
-end
-
---- The names of the campaigns, in the order in which they were made.
--- @function store:campaigns
--- @treturn[1] table array of `name`, `state`, `reason`
--- @treturn[2] nil
--- @treturn[2] string
--- @treturn[2] string "store"
-function store:campaigns(...)
-  check_self(self, "campaigns")
-  misuse.no_more("campaigns", 1, ...)
-  local conn, text = open(self)
-  if not conn then return failed(self, text) end
-  local rows
-  rows, text = conn:run("campaigns")
-  if not rows then return failed(self, text) end
-  rows.changes = nil
-  return rows
-end
-
 --- The messages of a campaign, one after another.
 -- @function store:rows
 -- @tparam string name
@@ -347,17 +76,19 @@ function store:rows(name, state, ...)
   if not conn then return nil, row, code end
   local page, text = conn:run("rows", row.id, state, 0)
   if not page then return failed(self, text) end
-  local at = 0
+  local at, last = 0, 0
   return function()
     at = at + 1
     if page and at > #page and #page > 0 then
       local why
-      page, why = conn:run("rows", row.id, state, page[#page].id)
+      page, why = conn:run("rows", row.id, state, last)
       at = 1
       if not page then failed(self, why) end
     end
     local found = page and page[at]
-    if found then found.id, found.ref = found.ref, nil end
+    if not found then return nil end
+    last = found.id
+    found.id, found.ref = found.ref, nil
     return found
   end
 end
@@ -463,7 +194,7 @@ function store:close(...)
 end
 
 local metatable = {
-  __index = store, __name = NAME, __metatable = NAME,
+  __index = store, __name = base.NAME, __metatable = base.NAME,
   __close = function(self) self:close() end,
   __tostring = function(self) return ("koresms.store (%s)"):format(self.own().link.location.shown) end,
 }
@@ -505,7 +236,7 @@ function M.open(where, ...)
   -- Behind a function: whatever prints tables may print a store, and its address may hold a password.
   local self = setmetatable({ own = function() return own end }, metatable)
   if not made:is_absent() then
-    local ok, why, code = made:open(false)
+    local ok, why, code = made:open()
     if not ok and code ~= "none" then return nil, why, "store" end
   end
   return self

@@ -62,37 +62,39 @@ local function set_window(link, span, limit, fresh)
   return true
 end
 
---- Sets the limits of a store.
+--- Sets the limits of a store, inside a transaction.
 -- @tparam table link
 -- @tparam table limits `per_minute`, `per_hour`: a number, or false; nil: as it is
 -- @treturn[1] boolean true
 -- @treturn[2] nil
 -- @treturn[2] string
 -- @treturn[2] string
-function M.set(link, limits)
-  return link:transaction(function()
-    local rows, text, code = link:run("account")
-    if not rows then return nil, text, code end
-    local wanted = { per_minute = rows[1].per_minute, per_hour = rows[1].per_hour }
-    rows, text, code = link:run("used_before")
-    if not rows then return nil, text, code end
-    local fresh = rows[1].used == 0 or rows[1].used == false
-    for _, window in ipairs(M.windows) do
-      local limit = limits[window.name]
-      if limit ~= nil then
-        wanted[window.name] = limit or nil
-        local ok
-        ok, text, code = set_window(link, window.span, limit, fresh)
-        if not ok then return nil, text, code end
-      end
+function M.apply(link, limits)
+  local rows, text, code = link:run("account")
+  if not rows then return nil, text, code end
+  local wanted = { per_minute = rows[1].per_minute, per_hour = rows[1].per_hour }
+  rows, text, code = link:run("used_before")
+  if not rows then return nil, text, code end
+  local fresh = rows[1].used == 0 or rows[1].used == false
+  local ok
+  for _, window in ipairs(M.windows) do
+    local limit = limits[window.name]
+    if limit ~= nil then
+      wanted[window.name] = limit or nil
+      ok, text, code = set_window(link, window.span, limit, fresh)
+      if not ok then return nil, text, code end
     end
-    local ok
-    ok, text, code = link:run("set_limits", wanted.per_minute, wanted.per_hour)
-    if not ok then return nil, text, code end
-    ok, text, code = link:run("event", nil, "quota", ("per_minute %s, per_hour %s"):format(
-      tostring(wanted.per_minute or false), tostring(wanted.per_hour or false)))
-    return ok and true or nil, text, code
-  end)
+  end
+  ok, text, code = link:run("set_limits", wanted.per_minute, wanted.per_hour)
+  if not ok then return nil, text, code end
+  ok, text, code = link:run("event", nil, "quota", ("per_minute %s, per_hour %s"):format(
+    tostring(wanted.per_minute or false), tostring(wanted.per_hour or false)))
+  return ok and true or nil, text, code
+end
+
+--- Sets the limits of a store; see `apply`.
+function M.set(link, limits)
+  return link:transaction(function() return M.apply(link, limits) end)
 end
 
 --- What differs between the limits of the settings and those of a store.

@@ -88,9 +88,8 @@ local function version_of(self)
   return 0
 end
 
-local function migrate(self)
+local function migrate(self, create)
   self.conn:limit(MIGRATION_LIMIT)
-  local made = false
   local ok, text, code = self:transaction(function()
     local locked, why, reason = self:run("lock_schema")
     if not locked then return nil, why, reason end
@@ -98,7 +97,7 @@ local function migrate(self)
     local version
     version, why, reason = version_of(self)
     if not version then return nil, why, reason end
-    made = version == 0
+    local made = version == 0
     for step = version + 1, #self.dialect.steps do
       for _, statement in ipairs(self.dialect.steps[step]) do
         local done
@@ -111,11 +110,11 @@ local function migrate(self)
         if not set then return nil, why, reason end
       end
     end
+    if made then return create(self) end
     return true
   end)
   self.conn:limit(self.limit)
-  if not ok then return nil, text, code end
-  return true, made
+  return ok, text, code
 end
 
 -- What must be so before anything is promised.
@@ -132,7 +131,7 @@ end
 
 local function connect(self, create)
   local conn, text, code = self.dialect.connect(self.driver, self.location,
-    { create = create, limit = self.limit })
+    { create = create ~= nil, limit = self.limit })
   if not conn then return nil, tell(self, text), code end
   self.conn = conn
   return true
@@ -153,21 +152,20 @@ function Link:is_absent()
 end
 
 --- Opens the connection, where it is not open.
--- @tparam ?boolean create make a store where there is none
+-- @tparam ?function create makes a store where there is none: called inside the transaction that
+--   makes it, with the link
 -- @treturn[1] boolean true
--- @treturn[1] boolean whether the store was made
 -- @treturn[2] nil
 -- @treturn[2] string
 -- @treturn[2] string the database's code, or "none", "newer", "foreign", "settings"
 function Link:open(create)
-  if self.conn and self.ready then return true, false end
+  if self.conn and self.ready then return true end
   if not create and is_missing_file(self) then return nil, tell(self, NONE), "none" end
   local ok, text, code = connect(self, create)
   if not ok then return nil, text, code end
   local version
   version, text, code = version_of(self)
   local newest = #self.dialect.steps
-  local made = false
   if version and version > newest then
     version, text, code = nil, tell(self, ("it is of version %d, and this koresms knows versions "
       .. "up to %d; a newer koresms is needed"):format(version, newest)), "newer"
@@ -175,8 +173,8 @@ function Link:open(create)
     version, text, code = nil, tell(self, NONE), "none"
   end
   if version and version < newest then
-    ok, made, code = migrate(self)
-    if not ok then version, text = nil, made end
+    ok, text, code = migrate(self, create)
+    if not ok then version = nil end
   end
   if version then
     ok, text, code = check(self)
@@ -187,7 +185,7 @@ function Link:open(create)
     return nil, text, code
   end
   self.ready = true
-  return true, made
+  return true
 end
 
 --- Runs a turn; see koresms.store.postgres.
