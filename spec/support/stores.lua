@@ -47,6 +47,7 @@ for _, kind in ipairs(kinds) do
     assert(store:quota(limits or { per_minute = false, per_hour = false }))
     assert(store:create { name = "c", from = "+19876543210" })
     assert(store:resume "c")
+    self.last = where
     return store, where
   end
 end
