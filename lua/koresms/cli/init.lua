@@ -14,7 +14,7 @@ local output = require "koresms.cli.output"
 
 local M = {}
 
-local subcommands = { "send", "send-many", "token", "check", "sandbox" }
+local subcommands = { "send", "send-many", "campaign", "token", "check", "sandbox" }
 
 local USAGE = 2
 

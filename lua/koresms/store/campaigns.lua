@@ -94,6 +94,14 @@ function campaigns:resume(name, options, ...)
   return change(self, conn, row, "running", nil, nil, "resume")
 end
 
+--- Ends the import of a campaign, which is paused from then on.
+-- @function store:finish_import
+function campaigns:finish_import(name)
+  local conn, row, code = base.open_campaign(self, "finish_import", name)
+  if not conn then return nil, row, code end
+  return change(self, conn, row, "paused", "imported", "importing", "import")
+end
+
 --- Has a campaign wait. What is in flight ends; a worker sees it one turn later at most.
 -- @function campaigns:pause
 -- @tparam string name

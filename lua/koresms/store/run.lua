@@ -133,6 +133,9 @@ local function source(self, free)
   local row = next_ready(self)
   if row then return hand_out(self, row) end
   if not works:ready() then return false, works.retry_at end
+  -- Others may be about to end, too: one turn stores them all, and starts as many.
+  self.gathered = not self.gathered and in_flight(self) > 0
+  if self.gathered then return false, clock() end
   local when = take(self, math.max(1, free or 1))
   if when == nil then
     row = next_ready(self)
