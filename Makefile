@@ -66,10 +66,10 @@ CURL_OBJECTS := $(CURL:%=$(OBJ)/%.o)
 MODULES := $(OUT)/koresms/core.so $(OUT)/koresms/curl.so
 
 # The databases of a store: each a module of its own, built where pkg-config knows its library.
-SQLITE := $(if $(shell $(PKG_CONFIG) --exists sqlite3 && echo 1),sqlite sqlite_rows)
-POSTGRES := $(if $(shell $(PKG_CONFIG) --exists libpq && echo 1),postgres postgres_values)
+SQLITE := $(if $(shell $(PKG_CONFIG) --exists sqlite3 && echo 1),sqlite sqlite_rows fork)
+POSTGRES := $(if $(shell $(PKG_CONFIG) --exists libpq && echo 1),postgres postgres_values fork)
 STORE_OBJECTS := $(patsubst %,$(OBJ)/%.o,$(SQLITE) $(POSTGRES))
-SOURCES += $(patsubst %,src/%.c,$(SQLITE) $(POSTGRES))
+SOURCES += $(patsubst %,src/%.c,$(filter-out fork,$(SQLITE) $(POSTGRES)))
 MODULES += $(patsubst %,$(OUT)/koresms/%.so,$(firstword $(SQLITE)) $(firstword $(POSTGRES)))
 INCLUDES += $(addprefix -isystem ,$(patsubst -I%,%,$(shell \
   $(PKG_CONFIG) --cflags-only-I $(if $(SQLITE),sqlite3) $(if $(POSTGRES),libpq))))
