@@ -66,6 +66,11 @@ function Rota:name(id)
   return self.by_id[id] and self.by_id[id].name
 end
 
+--- How many campaigns there are.
+function Rota:count()
+  return #self.list + (self.outbox and 1 or 0)
+end
+
 local function is_due(campaign, now)
   return campaign and not campaign.over and campaign.again <= now
 end

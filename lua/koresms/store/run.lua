@@ -104,7 +104,8 @@ end
 -- rows; or false where all is done.
 local function take(self, free)
   local works = self.worker
-  while true do
+  -- Each is asked once at most: the stream must go on, however slow the store is.
+  for _ = 1, self.rota:count() do
     if not write_pauses(self) then return works.retry_at end
     local campaign = self.rota:next()
     if not campaign then break end
