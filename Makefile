@@ -96,6 +96,7 @@ help:
 	@echo 'make sanitize                            memory checks: ASan, UBSan, valgrind'
 	@echo 'make memory                              memory that fails or is collected, at every place'
 	@echo 'make fuzz [SECONDS=n]                    libFuzzer on the reader of replies'
+	@echo 'make model                               the models of the store, by spin; MODEL=long'
 	@echo 'make bench                               measurements'
 	@echo 'make bench-nginx                         what a message costs inside nginx'
 	@echo 'make docs                                API pages into $(BUILD)/docs'
@@ -284,3 +285,11 @@ faults: all
 
 sanitize:
 	@BUILD=$(BUILD) sh tools/sanitize.sh
+
+# --- Models ---------------------------------------------------------------------
+
+.PHONY: model
+
+# The protocol of the store and its quota, checked whole by spin; MODEL=long goes further.
+model:
+	@MODEL=$(MODEL) sh spec/model/check.sh
