@@ -61,6 +61,11 @@ local function end_of(text)
   return time
 end
 
+local function is_terminal(descriptor)
+  local ok = os.execute(("[ -t %d ]"):format(descriptor))
+  return ok == true or ok == 0
+end
+
 -- Which campaigns; nil and a text where that is not said.
 local function names_of(store, arguments)
   if arguments.all then
@@ -74,14 +79,19 @@ local function names_of(store, arguments)
   for _, row in ipairs(list) do
     if row.state == "running" then found[#found + 1] = output.plain(row.name) end
   end
-  return nil, "which campaigns? Name them, or say --all" .. (found[1] and " (these run: "
-    .. table.concat(found, ", ") .. ")" or " (none runs)")
+  local running = table.concat(found, ", ")
+  if found[1] and is_terminal(0) then
+    io.stderr:write(("koresms: these campaigns run: %s. Send for all of them? [y/N] "):format(running))
+    local answer = io.stdin:read("*l")
+    if answer and answer:lower():find("^y") then return true end
+  end
+  return nil, "which campaigns? Name them, or say --all" .. (found[1] and " (these run: " .. running
+    .. ")" or " (none runs)")
 end
 
 -- A line on the terminal.
 local function new_line()
-  local terminal = os.execute("[ -t 2 ]")
-  local self = { on = terminal == true or terminal == 0, width = 0, again = 0, done = 0 }
+  local self = { on = is_terminal(2), width = 0, again = 0, done = 0 }
   function self.clear()
     if self.width == 0 then return end
     io.stderr:write("\r", (" "):rep(self.width), "\r")
