@@ -211,6 +211,49 @@ for _, kind in ipairs(stores.kinds()) do describe("koresms campaign on " .. kind
     assert.is_true(now.pending > 0)
   end)
 
+  it("sends one message by the store's quota, beside a campaign", function()
+    must { "import", input, "--name", "d", "--start" }
+    must { "quota", "--per-minute", "4" }
+    local env = box:environment { KORESMS_STORE = where, KORESMS_TIMEOUT = "2" }
+    local function send(to)
+      local status, out, err = box:run({ "send", "--to", to, "--store", where, "--json" }, env)
+      return status, out ~= "" and cjson.decode(out), err
+    end
+    -- The campaign leaves one permit.
+    local status, out, err = campaign({ "run", "d" }, { KORESMS_PER_MINUTE = "4" })
+    assert.equal(0, status, err .. out)
+    assert.equal(3, box:processed())
+    local result
+    status, result, err = send "+15550000050"
+    assert.equal(0, status, err)
+    assert.equal("accepted", result.outcome)
+    assert.same({ 1, 0 }, { status_of("outbox").accepted, status_of("outbox").pending })
+    status, result = send "+15550000051"
+    assert.equal(1, status)
+    assert.same({ "not_sent", "rate_limited", true }, { result.outcome, result.code, result.retryable })
+    assert.equal(4, box:processed())
+    assert.equal(1, status_of("outbox").total)
+    must { "quota", "--per-minute", "false" }
+    env.KORESMS_PER_MINUTE = "false"
+    box:play { status = 500, when = "after" }
+    status = send "+15550000052"
+    assert.equal(4, status)
+    assert.equal(1, status_of("outbox").unknown)
+    box:play { status = 429, retry_after = 30 }
+    status = send "+15550000053"
+    assert.equal(1, status)
+    assert.equal(1, status_of("outbox").rejected)
+    status, result = send "+15550000054" -- all wait now
+    assert.same({ 1, "rate_limited" }, { status, result.code })
+    env.KORESMS_PER_MINUTE = "5"
+    status, result = send "+15550000055"
+    assert.same({ 1, "store" }, { status, result.code })
+    assert.matches("campaign quota", result.message)
+    status, _, err = box:run({ "send", "--to", "+15550000056", "--store", "postgres://u:s3cretword@h/d" }, env)
+    assert.equal(2, status)
+    assert.is_nil(err:find("s3cretword", 1, true))
+  end)
+
   it("prints the SQL that makes the same store", function()
     local dialect = kind.name == "SQLite" and "sqlite" or "postgres"
     local out = must { "schema", "--dialect", dialect }

@@ -108,7 +108,6 @@ for _, kind in ipairs(stores.kinds()) do describe("random sequences on " .. kind
     local random, model = generator(seed), new_model()
     local keys = {} -- id in the database by ours
     reset()
-    local actions = {}
     local function add()
       local n = #model.rows + 1
       local number, expired = stores.number(random(5)), random(8) == 1
@@ -202,9 +201,7 @@ for _, kind in ipairs(stores.kinds()) do describe("random sequences on " .. kind
     local choices = { add, add, add, run_turn, run_turn, run_turn, run_turn, run_turn, run_turn, die,
       sweep, resolve, suppress, pause }
     for _ = 1, STEPS do
-      local action = choices[random(#choices)]
-      actions[#actions + 1] = action
-      action()
+      choices[random(#choices)]()
     end
     local found = {}
     for _, row in ipairs(sql "select id, state, attempts from koresms_message") do found[row.id] = row end

@@ -98,6 +98,7 @@ for _, kind in ipairs(stores.kinds()) do describe("a store on " .. kind.name, fu
   it("checks what a campaign is made of", function()
     local ok, text, code = store:create { name = "x", from = "12" }
     assert.is_nil(ok)
+    assert.matches("^from: ", text)
     assert.equal("invalid_number", code)
     for _, expires in ipairs { "2026-01-01", "2027-01-01T00:00:00", "2000-01-01T00:00:00Z",
       "2027-02-29T00:00:00Z", "2027-01-01T24:00:00Z" } do

@@ -3,9 +3,8 @@
 -- Each action is a row here: `define(command)` for its options, `run(store, arguments)`, which
 -- returns the exit status; `bare` where it needs no store.
 local core = require "koresms.core"
-local koresms = require "koresms"
-local location = require "koresms.store.location"
 local manage = require "koresms.cli.campaign_manage"
+local open_store = require "koresms.cli.store_option"
 local output = require "koresms.cli.output"
 
 local M = {}
@@ -29,9 +28,6 @@ local actions = {
   { name = "quota", module = manage.quota },
   { name = "schema", module = manage.schema },
 }
-
-local PASSWORD = "--store holds a password, and every user of the machine can read a command line; "
-  .. "set KORESMS_STORE instead, or keep the password in ~/.pgpass"
 
 function M.define(command)
   command:description(M.summary .. [[
@@ -57,20 +53,10 @@ was in flight is called unknown and left alone; `resolve` decides about it.]])
   end
 end
 
--- Opens the store that the arguments or the settings name.
-local function open(arguments)
-  local where = arguments.store
-  if where then
-    local parsed = location.parse(where)
-    if parsed and parsed.password then return nil, PASSWORD end
-  end
-  return koresms.store(where)
-end
-
 function M.run(arguments)
   local module = actions[arguments.action]
   if module.bare then return module.run(arguments) end
-  local store, text = open(arguments)
+  local store, text = open_store(arguments.store)
   if not store then
     output.complain(text)
     return USAGE

@@ -145,7 +145,8 @@ M.statements = {
   -- A single send: its row is `sending` from the beginning, and its permits leave no reserve.
   single = [[insert into koresms_message
       (campaign, recipient, sender, ref, state, attempts, worker, at)
-    values (1, $1::text, $2::text, $3::text, 'sending', 1, $4::bigint, clock_timestamp())
+    select 1, $1::text, $2::text, $3::text, 'sending', 1, $4::bigint, clock_timestamp()
+    where set_config('synchronous_commit', 'on', true) = 'on'
     returning id, attempts]],
   take_permit = [[update koresms_permit
       set free_at = clock_timestamp() + (span + $2::float8) * interval '1 second'
