@@ -69,14 +69,15 @@ M.statements = {
     where id <> ?1 and name like 'run %' and until > 0]],
   sweep = [[update koresms_message set state = 'unknown', code = 'interrupted', detail = null,
       at = unixepoch()
-    where id in (select m.id from koresms_message m
-      where m.campaign in (select id from koresms_campaign) and m.state = 'sending'
-        and m.worker in (select id from koresms_worker where until < unixepoch()) limit 10000)]],
+    where id in (select m.id from koresms_campaign c
+        cross join koresms_message m indexed by koresms_message_state on m.campaign = c.id
+      where m.state = 'sending' and m.worker in
+        (select id from koresms_worker where until < unixepoch()) limit 10000)]],
   skip_cancelled = [[update koresms_message set state = 'skipped', code = 'cancelled',
       at = unixepoch()
-    where id in (select m.id from koresms_message m
-      where m.campaign in (select id from koresms_campaign where state = 'cancelled')
-        and m.state = 'pending' limit 10000)]],
+    where id in (select m.id from koresms_campaign c
+        cross join koresms_message m indexed by koresms_message_state on m.campaign = c.id
+      where c.state = 'cancelled' and m.state = 'pending' limit 10000)]],
   pull_permits = [[update koresms_permit set free_at = ]] .. MS .. [[ + (span + 31) * 1000
     where free_at > ]] .. MS .. " + (span + 32) * 1000",
   -- The wall clock was set: permits go with it. ?1 milliseconds.
