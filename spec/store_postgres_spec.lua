@@ -122,7 +122,7 @@ describe("koresms.postgres", function()
   end)
 
   it("gives up connecting when its time is over", function()
-    local listener = assert(io.popen("exec timeout 20 python3 -c 'import socket, time; "
+    local listener = assert(io.popen("exec timeout 20 /usr/bin/python3 -c 'import socket, time; "
       .. "s = socket.socket(); s.bind((\"127.0.0.1\", 0)); s.listen(); "
       .. "print(s.getsockname()[1], flush=True); time.sleep(2)'"))
     local port = listener:read("*l")
