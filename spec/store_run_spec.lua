@@ -165,6 +165,34 @@ for _, kind in ipairs(stores.kinds()) do describe("a run on " .. kind.name, func
     assert.equal(1, select(2, processed()))
   end)
 
+  it("waits for what is in flight, and stores it, where the loop is left", function()
+    if _VERSION < "Lua 5.4" then return pending("only Lua 5.4 tells that a loop was left") end
+    store:add("c", stores.messages(100))
+    for _ in store:run { client = client(), campaigns = { "c" }, concurrency = 8 } do break end
+    local status = store:status "c"
+    assert.same({ 0, 0, 100 }, { status.sending, status.unknown, status.accepted + status.pending })
+    local n = 0
+    for _ in pairs((processed())) do n = n + 1 end
+    assert.equal(status.accepted, n)
+  end)
+
+  it("goes under a new number where the loop's body has opened the connection again", function()
+    store:add("c", stores.messages(20))
+    local link, before = store.own().link, nil
+    local count = 0
+    for _ in store:run { client = client(), campaigns = { "c" }, concurrency = 2 } do
+      count = count + 1
+      if count == 5 then
+        store:close()
+        assert.is_table(store:status "c")
+        before = assert(link.conn:run "select count(*) as n from koresms_worker")[1].n
+      end
+    end
+    assert.equal(20, count)
+    local after = assert(link.conn:run "select count(*) as n from koresms_worker")[1].n
+    assert.equal(before + 1, after)
+  end)
+
   it("takes campaigns in turn, and the outbox before them", function()
     for _, name in ipairs { "a", "b" } do
       store:create { name = name }

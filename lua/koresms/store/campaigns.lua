@@ -186,8 +186,11 @@ function campaigns:resolve(name, options, ...)
   if not rows then return base.failed(self, text) end
   local shown = options.shown or rows[1].now
   if options.count then
-    rows, text = conn:run("count_" .. from, row.id, shown, from == "rejected" and options.code or nil)
-    if from == "unknown" then rows, text = conn:run("count_unknown", row.id, shown) end
+    if from == "unknown" then
+      rows, text = conn:run("count_unknown", row.id, shown)
+    else
+      rows, text = conn:run("count_rejected", row.id, shown, options.code)
+    end
     if not rows then return base.failed(self, text) end
     return rows[1].n, shown
   end

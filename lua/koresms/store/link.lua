@@ -44,15 +44,23 @@ function M.new(location)
     dialect = require("koresms.store." .. location.kind) }, Link)
 end
 
+-- A statement failed. A connection of which nobody knows what became of its last statement is not
+-- used again.
+local function fail(self, text, code)
+  if self.dialect.is_lost(code) then self:close() end
+  return nil, tell(self, text), code
+end
+
 --- Runs a statement by its name.
 -- @treturn[1] table rows
 -- @treturn[2] nil
 -- @treturn[2] string for people
 -- @treturn[2] string the database's code
 function Link:run(name, ...)
+  if not self.conn then return nil, tell(self, "the connection is closed"), "08003" end
   local rows, text, code = self.conn:run(self.dialect.statements[name], ...)
   if rows then return rows end
-  return nil, tell(self, text), code
+  return fail(self, text, code)
 end
 
 --- Runs a function between `begin` and `commit`; it returns nil, text, code where it fails.
@@ -65,7 +73,7 @@ function Link:transaction(body)
     ok, text, code = self:run("commit")
     if ok then return result end
   end
-  self:run("rollback")
+  if self.conn then self:run("rollback") end
   return nil, text, code
 end
 
@@ -102,7 +110,7 @@ local function migrate(self, create)
       for _, statement in ipairs(self.dialect.steps[step]) do
         local done
         done, why, reason = self.conn:run(statement)
-        if not done then return nil, tell(self, why), reason end
+        if not done then return fail(self, why, reason) end
       end
       if step > 1 then
         local set
@@ -113,7 +121,7 @@ local function migrate(self, create)
     if made then return create(self) end
     return true
   end)
-  self.conn:limit(self.limit)
+  if self.conn then self.conn:limit(self.limit) end
   return ok, text, code
 end
 
@@ -192,7 +200,7 @@ end
 function Link:turn(turn)
   local rows, text, code = self.dialect.turn(self.conn, turn)
   if rows then return rows end
-  return nil, tell(self, text), code
+  return fail(self, text, code)
 end
 
 function Link:is_lost(code) return self.dialect.is_lost(code) end

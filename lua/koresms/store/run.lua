@@ -4,6 +4,7 @@ local client_module = require "koresms.client"
 local config = require "koresms.config"
 local core = require "koresms.core"
 local limits = require "koresms.store.limits"
+local link = require "koresms.store.link"
 local misuse = require "koresms.misuse"
 local rota = require "koresms.store.rota"
 local states = require "koresms.store.states"
@@ -213,6 +214,8 @@ local function finish(self)
   self.closed = true
   local works = self.worker
   works:close()
+  works.link.limit = link.LIMIT
+  if works.link.conn then works.link.conn:limit(link.LIMIT) end
   if self.owns_client then self.client:close() end
   if self.lock then self.lock:close() end
   if works.problem or works.complaint then self.fail(works.problem or works.complaint) end

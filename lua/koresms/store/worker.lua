@@ -86,6 +86,7 @@ local function enter(self)
   if ok then ok, text, code = register(self) end
   if ok then ok, text, code = load_account(self) end
   if not ok then return nil, text, code end
+  self.conn = self.link.conn
   -- Others could not renew their leases either while the database was away.
   self.sweep_at = clock() + (self.alone and 0 or M.LEASE)
   return true
@@ -123,6 +124,7 @@ function Worker:failed(text, code)
     or code == "settings"
   -- With the connection goes the number: a statement of this one may yet be carried out.
   if self.link:is_lost(code) then self.link:close() end
+  if not self.link.conn then self.conn = nil end
   return nil
 end
 
@@ -136,16 +138,19 @@ function Worker:is_over()
   return self.fatal or self.failing_since and clock() - self.failing_since > M.PATIENCE
 end
 
---- Makes the connection good again, where it is time to. Returns whether it is.
+--- Makes the connection good again, where it is time to. Returns whether it is. A connection that
+-- others have opened meanwhile gets a new number, too.
 function Worker:ready()
-  if self.link.conn and not self.failing_since then return true end
+  local same = self.conn ~= nil and self.link.conn == self.conn
+  if same and not self.failing_since then return true end
   if self.fatal or clock() < self.retry_at then return false end
-  if self.link.conn then return true end
+  if same then return true end
   local ok, text, code = self.link:open()
   if ok then ok, text, code = enter(self) end
   if ok then return recovered(self) end
   self:failed(text, code)
   self.link:close()
+  self.conn = nil
   return false
 end
 
@@ -341,7 +346,7 @@ end
 
 --- Ends the worker. Its lease goes where it has stored all that it knows.
 function Worker:close()
-  if self.link.conn and #self.endings == 0 and not self.failing_since then
+  if self.conn and self.link.conn == self.conn and #self.endings == 0 and not self.failing_since then
     self.link:run("lease", self.number, self.name, -1)
   end
 end
