@@ -6,7 +6,6 @@ require "spec.support.paths"
 
 local command = require "spec.support.command"
 local core = require "koresms.core"
-local koresms = require "koresms"
 local run = require "spec.support.run"
 local sandbox = require "koresms.sandbox"
 local shell = require "koresms.sandbox.shell"
