@@ -58,11 +58,6 @@ function M.new(options, ...)
   return client.new(settings, runtime())
 end
 
---- Seconds on a clock that is never set back: for the source of a stream.
--- @function clock
--- @treturn number
-M.clock = core.clock
-
 --- Opens a store of messages that survive the process; see koresms.store.
 -- @function store
 -- @tparam[opt] string location a file of SQLite, or `postgres://...`; default: the setting
