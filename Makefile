@@ -98,6 +98,7 @@ help:
 	@echo 'make fuzz [SECONDS=n]                    libFuzzer on the reader of replies'
 	@echo 'make model                               the models of the store, by spin; MODEL=long'
 	@echo 'make bench                               measurements'
+	@echo 'make bench-store                         what a store costs'
 	@echo 'make bench-nginx                         what a message costs inside nginx'
 	@echo 'make docs                                API pages into $(BUILD)/docs'
 	@echo 'make install | uninstall                 PREFIX, DESTDIR and LUA_VERSION apply'
@@ -293,3 +294,8 @@ sanitize:
 # The protocol of the store and its quota, checked whole by spin; MODEL=long goes further.
 model:
 	@MODEL=$(MODEL) sh spec/model/check.sh
+
+.PHONY: bench-store
+
+bench-store: all
+	@LUA=$(LUA) KSMS_BUILD=$(BUILD) bench/store.sh

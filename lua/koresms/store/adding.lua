@@ -1,6 +1,5 @@
 --- Puts messages and numbers into a store, so many in one statement.
 -- @module koresms.store.adding
-local cjson = require "cjson"
 local e164 = require("koresms.core").e164
 local misuse = require "koresms.misuse"
 local moment = require "koresms.store.moment"
@@ -8,13 +7,13 @@ local utf8 = require "koresms.cli.utf8"
 
 local M = {}
 
-local json = cjson.new()
-
 -- Rows of one statement.
 local CHUNK = 5000
 
 local message_types = { to = "string", from = "string", id = "string", dedupe = "string",
   expires = "string" }
+
+local texts = { "id", "dedupe" }
 
 local TEXT_MAX = 500
 
@@ -27,35 +26,32 @@ function M.text_fault(text)
   return utf8.fault(text)
 end
 
--- A message as JSON; nil, text, code where it will not do.
-local function encode(message)
-  local ok, text, code = e164(message.to)
+-- A message as a row: recipient, sender, ref, dedupe, expires; nil, text, code where it will not do.
+local function row_of(message)
+  local to = message.to
+  local ok, text, code = e164(to)
   if not ok then return nil, "to: " .. text, code end
-  local from, id, dedupe = "null", "null", message.dedupe or message.id or message.to
   if message.from then
     ok, text, code = e164(message.from)
     if not ok then return nil, "from: " .. text, code end
-    from = '"' .. message.from .. '"'
   end
-  for _, field in ipairs { "id", "dedupe" } do
+  for i = 1, #texts do
+    local field = texts[i]
     local fault = message[field] and M.text_fault(message[field])
     if fault then return nil, field .. ": " .. fault, "config" end
   end
-  if message.id then id = json.encode(message.id) end
-  local expires = "null"
+  local expires
   if message.expires then
-    local seconds, fault = moment.parse(message.expires)
-    if not seconds then return nil, "expires: " .. fault, "config" end
-    expires = ("%.0f"):format(seconds)
+    expires, text = moment.parse(message.expires)
+    if not expires then return nil, "expires: " .. text, "config" end
   end
-  return '["' .. message.to .. '",' .. from .. "," .. id .. ","
-    .. (dedupe == message.to and '"' .. dedupe .. '"' or json.encode(dedupe)) .. "," .. expires .. "]"
+  return { to, message.from, message.id, message.dedupe or message.id or to, expires }
 end
 
 -- Adds what was collected. Returns how many were new.
-local function flush(link, campaign, parts)
-  if #parts == 0 then return 0 end
-  local rows, text = link:run("add", campaign, "[" .. table.concat(parts, ",") .. "]")
+local function flush(link, campaign, list)
+  if #list == 0 then return 0 end
+  local rows, text = link:add(campaign, list)
   if not rows then return nil, text, "store" end
   return rows.changes
 end
@@ -90,16 +86,16 @@ function M.run(link, campaign, messages)
   local pull, index, added = next_of(messages), 0, 0
   local bad
   repeat
-    local parts, message, more = {}, nil, nil
-    while #parts < CHUNK and not bad do
+    local list, message, more = {}, nil, nil
+    while #list < CHUNK and not bad do
       message, more = pull()
       if message == nil and not more then break end
       index = index + 1
       check(message, index)
-      local text, why, code = encode(message)
-      if text then parts[#parts + 1] = text else bad = { why, code, index } end
+      local row, why, code = row_of(message)
+      if row then list[#list + 1] = row else bad = { why, code, index } end
     end
-    local new, text, code = flush(link, campaign, parts)
+    local new, text, code = flush(link, campaign, list)
     if not new then return nil, text, code end
     added = added + new
   until bad or (message == nil and not more)

@@ -49,7 +49,8 @@ function campaigns:create(campaign, ...)
   if not rows[1] then
     return nil, ("there is a campaign called %s already"):format(output.name(campaign.name)), "config"
   end
-  conn:run("event", rows[1].id, "create")
+  rows, text = conn:run("event", rows[1].id, "create", nil)
+  if not rows then return base.failed(self, text) end
   return true
 end
 
@@ -194,7 +195,8 @@ function campaigns:resolve(name, options, ...)
     if not rows then return base.failed(self, text) end
     return rows[1].n, shown
   end
-  conn:run("event", row.id, "resolve", from .. " " .. options[from])
+  rows, text = conn:run("event", row.id, "resolve", from .. " " .. options[from])
+  if not rows then return base.failed(self, text) end
   if from == "unknown" then return base.in_pieces(self, conn, "resolve_unknown", row.id, shown, to) end
   return base.in_pieces(self, conn, "retry_rejected", row.id, shown, options.code)
 end

@@ -203,6 +203,14 @@ function Link:turn(turn)
   return fail(self, text, code)
 end
 
+--- Adds messages; see koresms.store.postgres.
+function Link:add(campaign, list)
+  if not self.conn then return nil, tell(self, "the connection is closed"), "08003" end
+  local rows, text, code = self.dialect.add(self.conn, campaign, list)
+  if rows then return rows end
+  return fail(self, text, code)
+end
+
 function Link:is_lost(code) return self.dialect.is_lost(code) end
 function Link:is_bad_data(code) return self.dialect.is_bad_data(code) end
 

@@ -70,10 +70,10 @@ M.statements = {
     group by state]],
   old_pending = [[select count(*) as n from koresms_message where campaign = $1::int
     and state = 'pending' and due < clock_timestamp() - interval '1 day' and expires is null]],
-  -- $2 JSON: [recipient, sender, ref, dedupe, expires] each.
+  -- $2 to $6: arrays of recipients, senders, refs, dedupes, and expiries in seconds since 1970.
   add = [[insert into koresms_message (campaign, recipient, sender, ref, dedupe, expires)
-    select $1::int, value->>0, value->>1, value->>2, value->>3, to_timestamp((value->>4)::float8)
-    from json_array_elements($2::json)
+    select $1::int, t, f, r, d, to_timestamp(e)
+    from unnest($2::text[], $3::text[], $4::text[], $5::text[], $6::float8[]) as x(t, f, r, d, e)
     on conflict (campaign, dedupe) do nothing]],
   suppress = [[insert into koresms_suppressed (recipient)
     select value from json_array_elements_text($1::json) on conflict do nothing]],
@@ -257,6 +257,38 @@ function M.turn(conn, t)
 end
 
 M.turn_text = turn
+
+local special = '["\\\\]'
+
+-- One column of a list of rows as an array of PostgreSQL's.
+local function column(list, place)
+  local parts = {}
+  for i = 1, #list do
+    local value = list[i][place]
+    if value == nil then
+      parts[i] = "NULL"
+    elseif place == 5 then
+      parts[i] = ("%.0f"):format(value)
+    else
+      if value:find(special) then value = value:gsub(special, "\\%0") end
+      parts[i] = '"' .. value .. '"'
+    end
+  end
+  return "{" .. table.concat(parts, ",") .. "}"
+end
+
+--- Adds messages that are not there.
+-- @tparam table conn
+-- @tparam number campaign
+-- @tparam table list of rows: recipient, sender, ref, dedupe, expiry in seconds since 1970
+-- @treturn[1] table whose `changes` says how many are new
+-- @treturn[2] nil
+-- @treturn[2] string
+-- @treturn[2] string
+function M.add(conn, campaign, list)
+  return conn:run(M.statements.add, campaign, column(list, 1), column(list, 2), column(list, 3),
+    column(list, 4), column(list, 5))
+end
 
 -- What follows from a code: nobody knows whether the statement took effect.
 local lost = { ["57P01"] = true, ["57P02"] = true, ["40003"] = true, timeout = true }

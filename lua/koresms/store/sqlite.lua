@@ -1,6 +1,7 @@
 --- A store in SQLite: its statements, without policy. koresms.store.postgres is the same in
 -- PostgreSQL: the same names, the same parameters, the same columns. The times are this machine's.
 -- @module koresms.store.sqlite
+local cjson = require "cjson"
 local schema = require "koresms.store.schema_sqlite"
 
 local M = { name = "sqlite", steps = schema.steps }
@@ -54,6 +55,7 @@ M.statements = {
   counts = "select state, count(*) as n from koresms_message where campaign = ?1 group by state",
   old_pending = [[select count(*) as n from koresms_message where campaign = ?1
     and state = 'pending' and due < unixepoch() - 86400 and expires is null]],
+  -- ?2 JSON: [recipient, sender, ref, dedupe, expiry in seconds since 1970] each.
   add = [[insert into koresms_message (campaign, recipient, sender, ref, dedupe, expires)
     select ?1, value->>0, value->>1, value->>2, value->>3, cast(value->>4 as integer)
     from json_each(?2) where true on conflict (campaign, dedupe) do nothing]],
@@ -222,6 +224,25 @@ function M.turn(conn, t)
   conn:run(Q.rollback)
   -- What was written to the disk and not confirmed may come back when the file is opened again.
   return nil, text, M.is_input_output(code) and "commit" or code
+end
+
+local json = cjson.new()
+
+local function quote(text)
+  if text == nil then return "null" end
+  if text:find('^[ !#-%[%]-~]*$') then return '"' .. text .. '"' end
+  return json.encode(text)
+end
+
+--- Adds messages that are not there; see koresms.store.postgres.
+function M.add(conn, campaign, list)
+  local parts = {}
+  for i = 1, #list do
+    local row = list[i]
+    parts[i] = '["' .. row[1] .. '",' .. quote(row[2]) .. "," .. quote(row[3]) .. ","
+      .. quote(row[4]) .. "," .. (row[5] and ("%.0f"):format(row[5]) or "null") .. "]"
+  end
+  return conn:run(Q.add, campaign, "[" .. table.concat(parts, ",") .. "]")
 end
 
 --- Whether the disk failed, so that nobody knows what stands there.
