@@ -51,34 +51,36 @@ local function setting(name)
   end
 end
 
+local function filled(value)
+  if value ~= "" and value ~= cjson.null then return value end
+end
+
 -- The two columns that only a store has.
 local function more_of(rows, row)
-  if rows.places then
-    local function field(name)
-      local value = rows.places[name] and row.fields[rows.places[name]]
-      return value ~= "" and value or nil
-    end
-    return field "dedupe", field "expires"
+  local places = rows.places
+  if places then
+    local fields = row.fields
+    return places.dedupe and filled(fields[places.dedupe]),
+      places.expires and filled(fields[places.expires])
   end
   if not row.extra then return nil end
   local ok, object = pcall(cjson.decode, row.text)
   if not ok then return nil end
-  local function field(name)
-    local value = object[name]
-    if value ~= cjson.null then return value end
-  end
-  return field "dedupe", field "expires"
+  return filled(object.dedupe), filled(object.expires)
+end
+
+local function text_fault(name, value)
+  if value == nil then return nil end
+  local fault = type(value) ~= "string" and "a string expected" or adding.text_fault(value)
+  return fault and name .. ": " .. fault
 end
 
 -- A row's fault, if it has one; else the message.
 local function message_of(rows, row)
   if row.fault then return row.fault end
   local dedupe, expires = more_of(rows, row)
-  for name, value in pairs { id = row.id, dedupe = dedupe } do
-    if type(value) ~= "string" then return ("%s: a string expected"):format(name) end
-    local fault = adding.text_fault(value)
-    if fault then return name .. ": " .. fault end
-  end
+  local fault = text_fault("id", row.id) or text_fault("dedupe", dedupe)
+  if fault then return fault end
   if expires ~= nil then
     local ok, why = nil, "a string expected"
     if type(expires) == "string" then ok, why = moment.parse(expires) end

@@ -8,7 +8,7 @@ local utf8 = require "koresms.cli.utf8"
 local M = {}
 
 -- Rows of one statement.
-local CHUNK = 5000
+local CHUNK = 10000
 
 local message_types = { to = "string", from = "string", id = "string", dedupe = "string",
   expires = "string" }
@@ -66,10 +66,18 @@ local function next_of(messages)
   end
 end
 
+-- Raises where a message is none. What is right costs little: there may be millions.
 local function check(message, index)
+  local good = type(message) == "table" and message.to ~= nil
+  if good then
+    for name, value in next, message do
+      good = good and type(value) == "string" and message_types[name]
+    end
+  end
+  if good then return end
   local where = ("bad argument #2 to 'add' (message %d)"):format(index)
   misuse.check(where, "field", message, message_types)
-  if message.to == nil then misuse.raise(where .. " (field 'to': string expected, got nil)") end
+  misuse.raise(where .. " (field 'to': string expected, got nil)")
 end
 
 --- Adds messages.
