@@ -58,8 +58,8 @@ describe("koresms.postgres", function()
       local row = assert(conn:run("select $1::float8 as n, 2.5::float8 as m", 0.25))[1]
       os.setlocale("C")
       print(row.n, row.m)]]):format(url))
-    local printed = run.output(("env LOCPATH=%s ASAN_OPTIONS=detect_leaks=0 %s %s %s 2>&1"):format(directory, run.preload(),
-      interpreter, file))
+    local printed = run.output(("env LOCPATH=%s ASAN_OPTIONS=detect_leaks=0 %s %s %s 2>&1"):format(
+      directory, run.preload(), interpreter, file))
     run.clean()
     if printed == "none\n" then return pending("this machine has no locale to make one from") end
     assert.equal("0.25\t2.5\n", printed)

@@ -291,6 +291,16 @@ for _, kind in ipairs(stores.kinds()) do describe("a run on " .. kind.name, func
       assert.same({}, (go()))
     end)
   else
+    it("works without statements by name, as behind a pooler", function()
+      store:add("c", stores.messages(200))
+      store:close()
+      store = assert(koresms.store(where .. "&prepare=false"))
+      assert.same({ accepted = 200 }, (go()))
+      assert.equal(0, assert(store.own().link.conn:run
+        "select count(*) as n from pg_prepared_statements")[1].n)
+      assert.equal(200, store:status("c").accepted)
+    end)
+
     it("goes on where the database was away for a while", function()
       store:add("c", stores.messages(400))
       local count = 0

@@ -2,11 +2,11 @@
 --
 -- SIGINT, SIGTERM and SIGHUP are only counted meanwhile: nothing more is started then, and what is
 -- in flight is waited for and stored.
+local checked_io = require "koresms.cli.checked_io"
 local core = require "koresms.core"
 local mask = require "koresms.mask"
 local moment = require "koresms.store.moment"
 local output = require "koresms.cli.output"
-local writing = require "koresms.cli.writing"
 
 local M = {}
 
@@ -171,7 +171,7 @@ function M.run(store, arguments)
     local shown = arguments.json and output.json(fields, result)
       or ("%s  %s"):format(output.plain(result.campaign or "?"), output.line(result))
     line.clear()
-    if not lost and not writing.write_now(io.stdout, shown .. "\n") then
+    if not lost and not checked_io.write_now(io.stdout, shown .. "\n") then
       lost = true
       output.complain("standard output cannot be written; nothing more is started. The store has "
         .. "all results")

@@ -92,7 +92,7 @@ function M.run(arguments)
     M.broken, M.lost, M.broken_text = nil, nil, nil
     return dry_run(client, from, arguments.to, arguments.json)
   end
-  local result, failure, _
+  local result, text, failure, _
   if arguments.store then
     result, text = send_stored(client, { to = arguments.to, from = from }, arguments.store)
     if text then output.complain(text) end

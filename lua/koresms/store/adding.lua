@@ -3,7 +3,7 @@
 local e164 = require("koresms.core").e164
 local misuse = require "koresms.misuse"
 local moment = require "koresms.store.moment"
-local utf8 = require "koresms.cli.utf8"
+local utf8 = require "koresms.utf8"
 
 local M = {}
 

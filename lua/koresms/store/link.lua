@@ -1,7 +1,7 @@
 --- The connection of a store: opened when it is needed, checked, brought to this version.
 -- @module koresms.store.link
 local mask = require "koresms.mask"
-local utf8 = require "koresms.cli.utf8"
+local utf8 = require "koresms.utf8"
 
 local M = {}
 

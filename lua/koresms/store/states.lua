@@ -4,7 +4,7 @@
 -- something about more than its message pauses the campaign or the account.
 -- @module koresms.store.states
 local mask = require "koresms.mask"
-local utf8 = require "koresms.cli.utf8"
+local utf8 = require "koresms.utf8"
 
 local M = {}
 

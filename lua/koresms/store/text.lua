@@ -1,7 +1,7 @@
 --- Texts of a store: names of campaigns, reasons, states.
 -- @module koresms.store.text
 local mask = require "koresms.mask"
-local utf8 = require "koresms.cli.utf8"
+local utf8 = require "koresms.utf8"
 
 local M = {}
 
