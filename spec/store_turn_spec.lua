@@ -162,7 +162,7 @@ for _, kind in ipairs(stores.kinds()) do describe("a turn on " .. kind.name, fun
     assert.equal(0, #turn())
     assert.equal(0, #turn())
     local found = w:look(c)
-    assert.is_true(found.paused > 0 and found.paused <= 2)
+    assert.is_true(found.paused > 0 and found.paused <= 3)
     assert.equal("throttled", found.pause_reason)
     assert(link:run "end_pause")
     assert.equal(2, #turn())

@@ -133,8 +133,9 @@ M.statements = {
         value->>'w' as w from json_each(?1)) as x
     where koresms_message.id = x.i and attempts = x.n and worker = x.k
       and state in ('sending', 'unknown')]],
+  -- A second more, since the one that is under way may be over at once.
   halt = [[update koresms_account set reason = ?2,
-    paused_until = max(coalesce(paused_until, 0), unixepoch() + cast(?1 + 0.999 as integer))]],
+    paused_until = max(coalesce(paused_until, 0), unixepoch() + cast(?1 + 1.999 as integer))]],
   open = [[select exists (select 1 from koresms_campaign c, koresms_account a
     where c.id = ?1 and c.state = 'running'
       and (a.paused_until is null or a.paused_until <= unixepoch())
