@@ -1,7 +1,10 @@
 -- What the databases do for a turn, a sweep and a status: an index leads them, however many rows
 -- there are. STORE_ROWS sets how many.
 
-require "spec.support.paths"
+local paths = require "spec.support.paths"
+
+-- It takes its time, and the Lua makes no difference: once is enough.
+if paths.version ~= "jit" and not os.getenv "STORE_EVERY_LUA" then return end
 
 local core = require "koresms.core"
 local stores = require "spec.support.stores"

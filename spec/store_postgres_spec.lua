@@ -232,9 +232,9 @@ describe("koresms.postgres", function()
     assert.is_true(times > 0)
   end)
 
-  it("leaves a parent's connection alone in a child", function()
-    local posix_there, unistd = pcall(require, "posix.unistd")
-    if not posix_there then return pending("lua-posix is not there for this Lua") end
+  -- lua-posix is not there for every Lua.
+  local posix_there, unistd = pcall(require, "posix.unistd")
+  if posix_there then it("leaves a parent's connection alone in a child", function()
     local wait = require "posix.sys.wait"
     local pid = unistd.fork()
     if pid == 0 then
@@ -245,5 +245,5 @@ describe("koresms.postgres", function()
     local _, _, status = wait.wait(pid)
     assert.equal(0, status)
     assert.equal(1, one("select 1 as n").n)
-  end)
+  end) end
 end)

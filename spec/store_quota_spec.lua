@@ -2,7 +2,10 @@
 -- any window; and what is not kept for single sends is used. STORE_QUOTA sets the seconds; with 150
 -- and more several whole windows are looked at.
 
-require "spec.support.paths"
+local paths = require "spec.support.paths"
+
+-- It takes its time, and the Lua makes no difference: once is enough.
+if paths.version ~= "jit" and not os.getenv "STORE_EVERY_LUA" then return end
 
 local command = require "spec.support.command"
 local core = require "koresms.core"

@@ -165,8 +165,8 @@ for _, kind in ipairs(stores.kinds()) do describe("a run on " .. kind.name, func
     assert.equal(1, select(2, processed()))
   end)
 
-  it("waits for what is in flight, and stores it, where the loop is left", function()
-    if _VERSION < "Lua 5.4" then return pending("only Lua 5.4 tells that a loop was left") end
+  -- Only Lua 5.4 tells that a loop was left.
+  if _VERSION >= "Lua 5.4" then it("waits for what is in flight where the loop is left", function()
     store:add("c", stores.messages(100))
     for result in store:run { client = client(), campaigns = { "c" }, concurrency = 8 } do
       if result then break end
@@ -176,7 +176,7 @@ for _, kind in ipairs(stores.kinds()) do describe("a run on " .. kind.name, func
     local n = 0
     for _ in pairs((processed())) do n = n + 1 end
     assert.equal(status.accepted, n)
-  end)
+  end) end
 
   it("goes under a new number where the loop's body has opened the connection again", function()
     store:add("c", stores.messages(20))

@@ -198,9 +198,9 @@ describe("koresms.sqlite", function()
     assert.equal("lock", code)
   end)
 
-  it("leaves a parent's connection alone in a child", function()
-    local posix_there, unistd = pcall(require, "posix.unistd")
-    if not posix_there then return pending("lua-posix is not there for this Lua") end
+  -- lua-posix is not there for every Lua.
+  local posix_there, unistd = pcall(require, "posix.unistd")
+  if posix_there then it("leaves a parent's connection alone in a child", function()
     local wait = require "posix.sys.wait"
     rows "create table t (v)"
     local pid = unistd.fork()
@@ -212,5 +212,5 @@ describe("koresms.sqlite", function()
     local _, _, status = wait.wait(pid)
     assert.equal(0, status)
     assert.equal(0, one("select count(*) as n from t").n)
-  end)
+  end) end
 end)
