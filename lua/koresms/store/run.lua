@@ -1,8 +1,8 @@
 --- The loop over a store: a stream of messages whose source is a worker's turns.
 -- @module koresms.store.run
 local client_module = require "koresms.client"
-local config = require "koresms.config"
 local core = require "koresms.core"
+local delivery = require "koresms.delivery"
 local limits = require "koresms.store.limits"
 local link = require "koresms.store.link"
 local misuse = require "koresms.misuse"
@@ -56,9 +56,9 @@ local function make_client(options)
       from = options.from }
     if not client then return nil, text end
   end
-  local session = client_module.session and client_module.session(client) or client
+  local session = client_module.session(client)
   session.pacer = unpaced
-  return client
+  return client, session.settings.timeout
 end
 
 local Run = {}
@@ -199,6 +199,7 @@ end
 -- The whole loop, in a coroutine: yields TELL where results have been stored.
 local function loop(self)
   local options = { concurrency = self.concurrency, retries = 0,
+    timeout = math.min(self.timeout, worker.timeout_max()),
     stop = function() return stop(self) end }
   for result in self.client:send_many(function(free) return source(self, free) end, options) do
     receive(self, result)
@@ -299,9 +300,8 @@ function M.open(store, options, open, failed)
   local list
   list, text = rota.new(conn, options.campaigns, options.stay)
   if not list then return refuse(text) end
-  local client
-  client, text = make_client(options)
-  if not client then return refuse(text) end
+  local client, timeout = make_client(options)
+  if not client then return refuse(timeout) end
   local lock
   lock, text = take_lock(conn)
   if not lock then return refuse(text) end
@@ -312,10 +312,10 @@ function M.open(store, options, open, failed)
     return refuse(text)
   end
   local self = setmetatable({
-    worker = works, rota = list, client = client, owns_client = not options.client, own = own,
+    worker = works, rota = list, client = client, timeout = timeout, owns_client = not options.client, own = own,
     lock = lock ~= true and lock or nil, concurrency = options.concurrency, asks = options.stop,
     on_wait = options.on_wait, fail = function(why) failed(store, why) end,
-    has_start_before = config.settings ~= nil and require("koresms.delivery").START_BEFORE or false,
+    has_start_before = delivery.START_BEFORE or false,
     ready = {}, begun = {}, runs = {}, pauses = {}, handed = 0, received = 0,
     thread = coroutine.create(loop),
   }, Run)

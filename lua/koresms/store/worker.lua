@@ -19,10 +19,17 @@ local M = {}
 local clock = core.clock
 local json = cjson.new()
 
---- Seconds for which a worker is taken for alive after its last sign.
+--- Seconds for which a worker is taken for alive after its last sign. It renews its lease, and looks
+-- for the dead, six times as often.
 M.LEASE = 60
 
-local RENEW_INTERVAL, SWEEP_INTERVAL, RETRY_INTERVAL = 10, 10, 1
+local function interval() return M.LEASE / 6 end
+
+--- Seconds that a message of a worker may take at most: what was stopped for longer than a lease
+-- must not leave when it goes on, since a person may have had it sent again.
+function M.timeout_max() return M.LEASE / 2 end
+
+local RETRY_INTERVAL = 1
 
 --- Seconds without the store after which a worker ends.
 M.PATIENCE = 60
@@ -59,7 +66,7 @@ local function register(self)
   ok, text, code = self.link:run("lease", number, self.name, M.LEASE)
   if not ok then return nil, text, code end
   self.number = number
-  self.renew_at = clock() + RENEW_INTERVAL
+  self.renew_at = clock() + interval()
   origin.remember(self.link, number)
   return true
 end
@@ -167,13 +174,13 @@ function Worker:upkeep()
   local now = clock()
   if now >= self.renew_at then
     if not keep(self, "lease", self.number, self.name, M.LEASE) then return false end
-    self.renew_at = now + RENEW_INTERVAL
+    self.renew_at = now + interval()
   end
   if now >= self.sweep_at then
     for _, name in ipairs { "sweep", "skip_cancelled", "pull_permits" } do
       if not keep(self, name) then return false end
     end
-    self.sweep_at = now + SWEEP_INTERVAL
+    self.sweep_at = now + interval()
   end
   return true
 end
