@@ -97,6 +97,7 @@ help:
 	@echo 'make memory                              memory that fails or is collected, at every place'
 	@echo 'make fuzz [SECONDS=n]                    libFuzzer on the reader of replies'
 	@echo 'make model                               the models of the store, by spin; MODEL=long'
+	@echo 'make torture                             kills, storms and models at length: about an hour'
 	@echo 'make bench                               measurements'
 	@echo 'make bench-store                         what a store costs'
 	@echo 'make bench-nginx                         what a message costs inside nginx'
@@ -299,3 +300,15 @@ model:
 
 bench-store: all
 	@LUA=$(LUA) KSMS_BUILD=$(BUILD) bench/store.sh
+
+.PHONY: torture
+
+# What takes too long for `make test`: about an hour. A failure tells its seed; SEED plays it again.
+torture: all
+	@MODEL=long sh spec/model/check.sh
+	@STORE_EVERY_LUA=1 STORE_KILLS=200 STORE_STEPS=all STORE_QUOTA=245 STORE_ROWS=1000000 \
+	  $(MAKE) --no-print-directory specs SPEC='spec/store_kill_spec.lua spec/store_death_spec.lua \
+	  spec/store_quota_spec.lua spec/store_plan_spec.lua'
+	@STORE_SEQUENCES=10000 $(MAKE) --no-print-directory specs SPEC=spec/store_model_spec.lua
+	@for seed in 1 2 3; do STORE_EVERY_LUA=1 STORE_STORM=60 SEED=$$seed \
+	  $(MAKE) --no-print-directory specs SPEC=spec/store_storm_spec.lua || exit 1; done
