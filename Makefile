@@ -71,8 +71,8 @@ POSTGRES := $(if $(shell $(PKG_CONFIG) --exists libpq && echo 1),postgres postgr
 STORE_OBJECTS := $(patsubst %,$(OBJ)/%.o,$(SQLITE) $(POSTGRES))
 SOURCES += $(patsubst %,src/%.c,$(filter-out fork,$(SQLITE) $(POSTGRES)))
 MODULES += $(patsubst %,$(OUT)/koresms/%.so,$(firstword $(SQLITE)) $(firstword $(POSTGRES)))
-INCLUDES += $(addprefix -isystem ,$(patsubst -I%,%,$(shell \
-  $(PKG_CONFIG) --cflags-only-I $(if $(SQLITE),sqlite3) $(if $(POSTGRES),libpq))))
+INCLUDES += $(if $(SQLITE)$(POSTGRES),$(addprefix -isystem ,$(patsubst -I%,%,$(shell \
+  $(PKG_CONFIG) --cflags-only-I $(if $(SQLITE),sqlite3) $(if $(POSTGRES),libpq)))))
 
 LUA_FILES = $(shell cd lua && find . -type f -name '*.lua')
 SANDBOX_FILES = $(shell cd sandbox && find . -type f)
