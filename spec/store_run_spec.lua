@@ -291,6 +291,26 @@ for _, kind in ipairs(stores.kinds()) do describe("a run on " .. kind.name, func
       assert.same({}, (go()))
     end)
   else
+    it("needs no rights but those to rows", function()
+      local conn = store.own().link.conn
+      for _, statement in ipairs {
+        "do $$ begin if not exists (select from pg_roles where rolname = 'app') then "
+          .. "create role app login; end if; end $$",
+        "grant select, insert, update, delete on all tables in schema public to app",
+        "grant usage on all sequences in schema public to app" } do
+        assert(conn:run(statement))
+      end
+      store:close()
+      store = assert(koresms.store((where:gsub("//postgres@", "//app@"))))
+      assert.is_true(store:create { name = "d" })
+      assert.equal(3, (store:add("d", stores.messages(3))))
+      assert.is_true(store:resume "d")
+      assert.is_true(store:quota { per_minute = 60 })
+      assert.is_true(store:quota { per_minute = false })
+      assert.same({ accepted = 3 }, (go { campaigns = { "d" } }))
+      assert.equal(0, store:cancel "d")
+    end)
+
     it("works without statements by name, as behind a pooler", function()
       store:add("c", stores.messages(200))
       store:close()
