@@ -221,7 +221,8 @@ describe("koresms.postgres", function()
     litter()
     local pause = collectgarbage("setpause", 1)
     local step = collectgarbage("setstepmul", 10000)
-    for i = 1, 20 do
+    for i = 1, 500 do
+      if i > 20 and times > 0 then break end
       local used = i > 10 and other or conn
       local got = used:run "select i::text as v from generate_series(1, 3000) i"
       if got then assert.equal("2777", got[2777].v) end

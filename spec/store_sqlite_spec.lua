@@ -171,7 +171,8 @@ describe("koresms.sqlite", function()
     litter()
     local pause = collectgarbage("setpause", 1)
     local step = collectgarbage("setstepmul", 10000)
-    for _ = 1, 20 do
+    for i = 1, 500 do
+      if i > 20 and times > 0 then break end
       local got = rows "select v from t order by v"
       assert.equal(2000, #got)
       assert.equal(1777, got[1777].v)

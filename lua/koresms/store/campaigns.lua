@@ -21,7 +21,7 @@ local create_types = { name = "string", from = "string", expires = "string", imp
 -- @treturn[2] string "config", "invalid_number" or "store"
 function campaigns:create(campaign, ...)
   base.check_self(self, "create")
-  misuse.no_more("create", 2, ...)
+  misuse.check_arity("create", 2, ...)
   local where = "bad argument #1 to 'create'"
   misuse.check(where, "field", campaign, create_types)
   if campaign.name == nil then misuse.raise(where .. " (field 'name': string expected, got nil)") end
@@ -78,7 +78,7 @@ local resume_types = { accept = "boolean", imported = "boolean" }
 -- @treturn[2] string
 -- @treturn[2] string "config" or "store"
 function campaigns:resume(name, options, ...)
-  misuse.no_more("resume", 3, ...)
+  misuse.check_arity("resume", 3, ...)
   options = options or {}
   misuse.check("bad argument #2 to 'resume'", "option", options, resume_types)
   local conn, row, code = base.open_campaign(self, "resume", name)
@@ -112,7 +112,7 @@ end
 -- @treturn[2] string
 -- @treturn[2] string "config" or "store"
 function campaigns:pause(name, reason, ...)
-  misuse.no_more("pause", 3, ...)
+  misuse.check_arity("pause", 3, ...)
   if reason ~= nil then base.check_string("pause", 2, reason, "the reason") end
   local conn, row, code = base.open_campaign(self, "pause", name)
   if not conn then return nil, row, code end
@@ -130,7 +130,7 @@ end
 -- @treturn[2] string
 -- @treturn[2] string "config" or "store"
 function campaigns:cancel(name, ...)
-  misuse.no_more("cancel", 2, ...)
+  misuse.check_arity("cancel", 2, ...)
   local conn, row, code = base.open_campaign(self, "cancel", name)
   if not conn then return nil, row, code end
   if row.id == 1 then return nil, "the outbox cannot be cancelled; pause it", "config" end
@@ -178,7 +178,7 @@ end
 -- @treturn[2] string
 -- @treturn[2] string "config" or "store"
 function campaigns:resolve(name, options, ...)
-  misuse.no_more("resolve", 3, ...)
+  misuse.check_arity("resolve", 3, ...)
   base.check_self(self, "resolve")
   local from, to = resolution(options)
   local conn, row, code = base.open_campaign(self, "resolve", name)
@@ -210,7 +210,7 @@ end
 -- @treturn[2] string
 -- @treturn[2] string "config" or "store"
 function campaigns:status(name, ...)
-  misuse.no_more("status", 2, ...)
+  misuse.check_arity("status", 2, ...)
   local conn, row, code = base.open_campaign(self, "status", name)
   if not conn then return nil, row, code end
   local found, text = require("koresms.store.status").of(conn, row)
@@ -226,7 +226,7 @@ end
 -- @treturn[2] string "store"
 function campaigns:campaigns(...)
   base.check_self(self, "campaigns")
-  misuse.no_more("campaigns", 1, ...)
+  misuse.check_arity("campaigns", 1, ...)
   local conn, text = base.open(self)
   if not conn then return base.failed(self, text) end
   local rows

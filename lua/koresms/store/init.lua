@@ -37,7 +37,7 @@ for name, method in pairs(campaigns) do store[name] = method end
 -- @treturn[2] string "invalid_number", "config" or "store"
 -- @treturn[2] ?number the place of the message that will not do; those before it were added
 function store:add(name, messages, ...)
-  misuse.no_more("add", 3, ...)
+  misuse.check_arity("add", 3, ...)
   local given = type(messages)
   if given ~= "table" and given ~= "function" then
     misuse.raise(("bad argument #2 to 'add' (table or function expected, got %s)"):format(given))
@@ -64,7 +64,7 @@ end
 -- @treturn[2] string
 -- @treturn[2] string "config" or "store"
 function store:rows(name, state, ...)
-  misuse.no_more("rows", 3, ...)
+  misuse.check_arity("rows", 3, ...)
   if state ~= nil then
     check_string("rows", 2, state, "the state")
     if not output.states[state] then
@@ -107,7 +107,7 @@ local suppress_types = { remove = "boolean" }
 -- @treturn[2] ?number the place of the number that is none
 function store:suppress(numbers, options, ...)
   check_self(self, "suppress")
-  misuse.no_more("suppress", 3, ...)
+  misuse.check_arity("suppress", 3, ...)
   options = options or {}
   misuse.check("bad argument #2 to 'suppress'", "option", options, suppress_types)
   if type(numbers) ~= "table" then
@@ -144,7 +144,7 @@ local quota_types = {
 -- @treturn[2] string "config" or "store"
 function store:quota(wanted, ...)
   check_self(self, "quota")
-  misuse.no_more("quota", 2, ...)
+  misuse.check_arity("quota", 2, ...)
   misuse.check("bad argument #1 to 'quota'", "option", wanted, quota_types)
   for name, limit in pairs(wanted) do
     local fault = limit and (limit == true and "expected a number or false"
@@ -165,7 +165,7 @@ end
 -- @treturn ?string the code "store"
 function store:failure(...)
   check_self(self, "failure")
-  misuse.no_more("failure", 1, ...)
+  misuse.check_arity("failure", 1, ...)
   local problem = self.own().problem
   if problem then return problem, "store" end
   return nil
@@ -180,7 +180,7 @@ end
 -- @treturn function an iterator of results, as of `client:send_many`, with `campaign`
 function store:run(options, ...)
   check_self(self, "run")
-  misuse.no_more("run", 2, ...)
+  misuse.check_arity("run", 2, ...)
   self.own().problem = nil
   return require("koresms.store.run").open(self, options or {}, open, failed)
 end
@@ -189,7 +189,7 @@ end
 -- @function store:close
 function store:close(...)
   check_self(self, "close")
-  misuse.no_more("close", 1, ...)
+  misuse.check_arity("close", 1, ...)
   self.own().link:close()
 end
 
@@ -218,7 +218,7 @@ end
 -- @treturn[2] string
 -- @treturn[2] string "config" or "store"
 function M.open(where, ...)
-  misuse.no_more("store", 2, ...)
+  misuse.check_arity("store", 2, ...)
   local text
   if where == nil then
     where, text = configured()
