@@ -72,7 +72,7 @@ describe("a store's faults", function()
       assert.equal(1, most)
       -- What is known and could not be stored is told.
       local unstored = store.own().unstored
-      assert.is_true(#unstored <= 8)
+      assert.is_true(#unstored <= 24)
       assert.is_true(sent <= count + #unstored)
       assert(os.remove(dir .. "/filler"))
       for _ in store:run { client = client(), campaigns = { "c" }, concurrency = 8 } do
@@ -81,7 +81,7 @@ describe("a store's faults", function()
       assert.is_nil(store:failure())
       local status = store:status "c"
       assert.same({ 2000, 0, 0 }, { status.total, status.pending, status.sending })
-      assert.is_true(status.unknown <= 8)
+      assert.is_true(status.unknown <= 24)
       assert.equal(1, (processed()))
       store:close()
     end)
@@ -129,16 +129,18 @@ describe("a store's faults", function()
             kind.cluster:control "stop -m immediate"
           end
         end
-        assert.is_true(core.clock() - began < 30)
+        assert.is_true(core.clock() - began < 30, ("%g s"):format(core.clock() - began))
         assert.is_string(store:failure())
-        assert.is_true(#store.own().unstored <= 8)
-        for _, ending in ipairs(store.own().unstored) do
-          assert.equal("accepted", ending.state)
+        local unstored = store.own().unstored
+        assert.is_true(#unstored <= 24)
+        for _, ending in ipairs(unstored) do
+          -- It was accepted, or marked and not sent.
+          assert.is_true(ending.state == "accepted" or ending.state == "pending")
           assert.is_number(ending.id)
         end
         local most, sent = processed()
         assert.equal(1, most)
-        assert.is_true(sent <= count + 8)
+        assert.is_true(sent <= count + #unstored)
         kind.cluster:control "start"
         local status = assert(store:status "c")
         assert.equal(200, status.total)
