@@ -65,6 +65,15 @@ CORE_OBJECTS := $(CORE:%=$(OBJ)/%.o)
 CURL_OBJECTS := $(CURL:%=$(OBJ)/%.o)
 MODULES := $(OUT)/koresms/core.so $(OUT)/koresms/curl.so
 
+# The databases of a store: each a module of its own, built where pkg-config knows its library.
+SQLITE := $(if $(shell $(PKG_CONFIG) --exists sqlite3 && echo 1),sqlite sqlite_rows fork)
+POSTGRES := $(if $(shell $(PKG_CONFIG) --exists libpq && echo 1),postgres postgres_values fork)
+STORE_OBJECTS := $(patsubst %,$(OBJ)/%.o,$(SQLITE) $(POSTGRES))
+SOURCES += $(patsubst %,src/%.c,$(filter-out fork,$(SQLITE) $(POSTGRES)))
+MODULES += $(patsubst %,$(OUT)/koresms/%.so,$(firstword $(SQLITE)) $(firstword $(POSTGRES)))
+INCLUDES += $(if $(SQLITE)$(POSTGRES),$(addprefix -isystem ,$(patsubst -I%,%,$(shell \
+  $(PKG_CONFIG) --cflags-only-I $(if $(SQLITE),sqlite3) $(if $(POSTGRES),libpq)))))
+
 LUA_FILES = $(shell cd lua && find . -type f -name '*.lua')
 SANDBOX_FILES = $(shell cd sandbox && find . -type f)
 
@@ -87,7 +96,10 @@ help:
 	@echo 'make sanitize                            memory checks: ASan, UBSan, valgrind'
 	@echo 'make memory                              memory that fails or is collected, at every place'
 	@echo 'make fuzz [SECONDS=n]                    libFuzzer on the reader of replies'
+	@echo 'make model                               the models of the store, by spin; MODEL=long'
+	@echo 'make torture                             kills, storms and models at length: about an hour'
 	@echo 'make bench                               measurements'
+	@echo 'make bench-store                         what a store costs'
 	@echo 'make bench-nginx                         what a message costs inside nginx'
 	@echo 'make docs                                API pages into $(BUILD)/docs'
 	@echo 'make install | uninstall                 PREFIX, DESTDIR and LUA_VERSION apply'
@@ -105,6 +117,14 @@ $(OUT)/koresms/curl.so: $(CURL_OBJECTS)
 	@mkdir -p $(@D)
 	$(CC) $(LIBFLAG) $(CFLAGS) $(LDFLAGS) -o $@ $(CURL_OBJECTS) $(CURL_LIBS)
 
+$(OUT)/koresms/sqlite.so: $(SQLITE:%=$(OBJ)/%.o)
+	@mkdir -p $(@D)
+	$(CC) $(LIBFLAG) $(CFLAGS) $(LDFLAGS) -o $@ $(SQLITE:%=$(OBJ)/%.o) $(shell $(PKG_CONFIG) --libs sqlite3)
+
+$(OUT)/koresms/postgres.so: $(POSTGRES:%=$(OBJ)/%.o)
+	@mkdir -p $(@D)
+	$(CC) $(LIBFLAG) $(CFLAGS) $(LDFLAGS) -o $@ $(POSTGRES:%=$(OBJ)/%.o) $(shell $(PKG_CONFIG) --libs libpq)
+
 $(OBJ)/%.o: src/%.c $(OBJ)/flags
 	$(COMPILE) -MMD -MP -c -o $@ $<
 
@@ -116,7 +136,7 @@ $(OBJ)/flags: FORCE
 	$(shell mkdir -p $(@D))$(file >$@.new,$(COMPILE))
 	@if cmp -s $@.new $@; then rm $@.new; else mv $@.new $@; fi
 
--include $(CORE_OBJECTS:.o=.d) $(CURL_OBJECTS:.o=.d)
+-include $(CORE_OBJECTS:.o=.d) $(CURL_OBJECTS:.o=.d) $(STORE_OBJECTS:.o=.d)
 
 # --- Test, lint, demo ----------------------------------------------------------
 
@@ -271,3 +291,28 @@ faults: all
 
 sanitize:
 	@BUILD=$(BUILD) sh tools/sanitize.sh
+
+# --- Models ---------------------------------------------------------------------
+
+.PHONY: model
+
+# The protocol of the store and its quota, checked whole by spin; MODEL=long goes further.
+model:
+	@MODEL=$(MODEL) sh spec/model/check.sh
+
+.PHONY: bench-store
+
+bench-store: all
+	@LUA=$(LUA) KSMS_BUILD=$(BUILD) bench/store.sh
+
+.PHONY: torture
+
+# What takes too long for `make test`: about an hour. A failure tells its seed; SEED plays it again.
+torture: all
+	@MODEL=long sh spec/model/check.sh
+	@STORE_EVERY_LUA=1 STORE_KILLS=200 STORE_STEPS=all STORE_QUOTA=245 STORE_ROWS=1000000 \
+	  $(MAKE) --no-print-directory specs SPEC='spec/store_kill_spec.lua spec/store_death_spec.lua \
+	  spec/store_quota_spec.lua spec/store_plan_spec.lua'
+	@STORE_SEQUENCES=10000 $(MAKE) --no-print-directory specs SPEC=spec/store_model_spec.lua
+	@for seed in 1 2 3; do STORE_EVERY_LUA=1 STORE_STORM=60 SEED=$$seed \
+	  $(MAKE) --no-print-directory specs SPEC=spec/store_storm_spec.lua || exit 1; done

@@ -172,7 +172,9 @@ describe("the command shows no secret", function()
         { "send", "--help" }, { "send-many", "--help" }, { "token", "--help" }, { "check", "--help" },
         { "sandbox", "--help" }, { "sandbox", "--port", "0" }, { "send-many", "/none" },
         { "send-many", "--concurrency", "0", "x" }, { "send-many", "--from", marks.from .. "0000", "x" },
-        { "send-many", "--rest", "/", "-" } } do
+        { "send-many", "--rest", "/", "-" }, { "campaign", "--help" }, { "campaign" },
+        { "send", "--to", marks.to, "--store", "postgres://u:" .. marks.password .. "@h/d" },
+        { "campaign", "status", "--store", "postgres://u:" .. marks.password .. "@h/d" } } do
       local out, err = look(arguments)
       assert(out ~= "" or err ~= "", table.concat(arguments, " "))
     end
@@ -190,6 +192,8 @@ describe("the command shows no secret", function()
       proxy = { KORESMS_PROXY = "http://u:" .. marks.password .. "@h x" },
       ["a proxy that is not there"] = { KORESMS_PROXY = "http://u:" .. marks.password .. "@127.0.0.1:1" },
       sender = { KORESMS_FROM = marks.from .. "00000" },
+      store = { KORESMS_STORE = "postgres://u:" .. marks.password .. "@127.0.0.1:1/d" },
+      ["a bad store"] = { KORESMS_STORE = "postgres://u:" .. marks.password .. "@x@h%zz/d" },
       host = { KORESMS_HOST = "https://u:" .. marks.password .. "@h" },
       key = { KORESMS_CLIENT_SECRET = false, KORESMS_PRIVATE_KEY_FILE = key,
         KORESMS_ALGORITHM = "RS256" },
@@ -201,7 +205,8 @@ describe("the command shows no secret", function()
     } do
       local env = environment(changes)
       for _, arguments in ipairs { { "check" }, { "check", "--json" }, { "send", "--to", marks.to },
-          { "send", "--to", marks.to, "--dry-run" }, { "send-many", "-", "--dry-run" } } do
+          { "send", "--to", marks.to, "--dry-run" }, { "send-many", "-", "--dry-run" },
+          { "campaign", "status" } } do
         local out, err = look(arguments, env)
         assert(out ~= "" or err ~= "", name)
       end

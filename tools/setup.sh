@@ -15,7 +15,8 @@ test="$demo libluajit2-5.1-dev luajit2
   lua-busted lua-check lua-posix luarocks libfaketime procps binutils
   clang clang-format libclang-rt-dev
   cppcheck valgrind locales
-  python3 python3-jwt python3-cryptography chromium chromium-driver"
+  python3 python3-jwt python3-cryptography chromium chromium-driver
+  libsqlite3-dev sqlite3 libpq-dev postgresql python3-psycopg2 spin"
 
 case ${1-} in
   demo) wanted=$demo ;;
@@ -45,12 +46,12 @@ if [ -z "$missing" ]; then exit 0; fi
 echo "set-up: these Debian packages are missing and will be installed:"
 echo " $missing" | fold -s -w 78
 
-# Debian's nginx starts itself on port 80 when it is installed; see tools/no-start.
-# Whoever has nginx already keeps it as it is.
+# Debian's nginx starts itself on port 80 when it is installed, and its PostgreSQL makes a
+# cluster and starts that; see tools/no-start. Whoever has them already keeps them as they are.
 here=$(cd "$(dirname "$0")" && pwd)
 options="-y --no-install-recommends --no-remove -o DPkg::Lock::Timeout=120"
 path=
-if ! installed nginx; then
+if ! installed nginx || echo "$missing" | grep -qw postgresql; then
   path="DPkg::Path=$here/no-start:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 fi
 

@@ -120,7 +120,8 @@ end
 --- The settings, in the order in which they are documented; also by name.
 -- Fields of a row: `name`; `env` (nil where the setting has no variable); `type` ("string",
 -- "number", "boolean", "limit" for a number or false, "token" for a string or function,
--- "function"); `default`; `required`; `secret` (never shown); `check`; `help`.
+-- "function"); `default`; `required`; `secret` (never shown); `apart` (an option of the command,
+-- which refuses what is secret in it by itself); `check`; `help`.
 M.settings = {
   { name = "host", type = "string", required = true, check = host,
     help = "the platform's origin, such as platform.kore.ai" },
@@ -171,6 +172,8 @@ M.settings = {
     help = "OpenResty: the lua_shared_dict of the pacer, one for each account" },
   { name = "later_flush", type = "number", default = 2, check = between(0, 3600),
     help = "OpenResty: seconds for which `later` goes on sending when a worker exits" },
+  { name = "store", type = "string", check = visible, secret = true, apart = true,
+    help = "a store of messages: a file of SQLite, or postgres://..." },
   { name = "on_event", type = "function", code_only = true,
     help = "called with a table for each attempt, retry, verdict and pause" },
 }
@@ -333,6 +336,7 @@ local function collect(options)
     end
   end
   settings.where = where
+  settings.store = nil -- koresms.store reads it; a client has no use for it
   local texts
   fault, texts = whole_fault(settings, levels, empty)
   fault = fault or read_secret_file(settings)

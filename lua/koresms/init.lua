@@ -58,6 +58,19 @@ function M.new(options, ...)
   return client.new(settings, runtime())
 end
 
+--- Opens a store of messages that survive the process; see koresms.store.
+-- @function store
+-- @tparam[opt] string location a file of SQLite, or `postgres://...`; default: the setting
+--   `store`
+-- @treturn[1] table
+-- @treturn[2] nil
+-- @treturn[2] string
+-- @treturn[2] string "config" or "store"
+function M.store(location, ...)
+  misuse.check_dot(M, "store", location)
+  return require("koresms.store").open(location, ...)
+end
+
 local default
 
 local function default_client()

@@ -104,6 +104,7 @@ error("koresms.meta holds annotations for editors; require \"koresms\"")
 ---@field allow_http? boolean
 ---@field shared_dict? string OpenResty
 ---@field later_flush? number seconds, OpenResty
+---@field store? string a file of SQLite, or postgres://...; read by koresms.store
 ---@field on_event? fun(event: koresms.Event)
 
 ---@class koresms.Client
@@ -171,5 +172,64 @@ function koresms.send(message, options) end
 ---@return string? text
 ---@return koresms.Code? code
 function koresms.later(message, options) end
+
+---@class koresms.StoredMessage
+---@field to string
+---@field from? string
+---@field id? string
+---@field dedupe? string who is texted once; default: `id`, else `to`
+---@field expires? string RFC 3339 with a zone
+
+---@class koresms.Campaign
+---@field name string
+---@field from? string
+---@field expires? string RFC 3339 with a zone
+
+---@class koresms.RunOptions
+---@field client? koresms.Client
+---@field campaigns? string[] default: all that run
+---@field concurrency? integer
+---@field stay? boolean
+---@field stop? fun(): boolean?
+
+---@class koresms.Status
+---@field name string
+---@field state "importing"|"paused"|"running"|"cancelled"
+---@field reason? string
+---@field pending integer
+---@field sending integer
+---@field accepted integer
+---@field rejected integer
+---@field unknown integer
+---@field skipped integer
+---@field expired integer
+---@field total integer
+---@field eta? number seconds
+
+---@alias koresms.StoredMessages koresms.StoredMessage[]|fun(): koresms.StoredMessage?
+---@alias koresms.Resolution { unknown: "resend"|"skip"|nil, rejected: "retry"|nil, code: string? }
+---@alias koresms.Limits { per_minute: integer|false|nil, per_hour: integer|false|nil }
+
+---@class koresms.Store
+---@field create fun(self, campaign: koresms.Campaign): true?, string?, string?
+---@field add fun(self, name: string, messages: koresms.StoredMessages): integer?, integer|string, string?, integer?
+---@field resume fun(self, name: string, options?: { accept: boolean? }): true?, string?, string?
+---@field pause fun(self, name: string, reason?: string): true?, string?, string?
+---@field cancel fun(self, name: string): integer?, string?, string?
+---@field resolve fun(self, name: string, options: koresms.Resolution): integer?, string?, string?
+---@field run fun(self, options?: koresms.RunOptions): fun(): koresms.Result?
+---@field failure fun(self): string?, string?
+---@field status fun(self, name: string): koresms.Status?, string?, string?
+---@field rows fun(self, name: string, state?: string): (fun(): table?)?, string?, string?
+---@field suppress fun(self, numbers: string[], options?: table): integer?, string?, string?, integer?
+---@field quota fun(self, limits: koresms.Limits): true?, string?, string?
+---@field close fun(self)
+
+---Opens a store of messages that survive the process.
+---@param location? string a file of SQLite, or postgres://...; default: the setting `store`
+---@return koresms.Store? store
+---@return string? text
+---@return "config"|"store"? code
+function koresms.store(location) end
 
 return koresms

@@ -14,7 +14,7 @@ local output = require "koresms.cli.output"
 
 local M = {}
 
-local subcommands = { "send", "send-many", "token", "check", "sandbox" }
+local subcommands = { "send", "send-many", "campaign", "token", "check", "sandbox" }
 
 local USAGE = 2
 
@@ -65,7 +65,7 @@ end
 -- shell a second time).
 local function refuse_secrets(parser)
   for _, row in ipairs(config.settings) do
-    if row.secret then
+    if row.secret and not row.apart then
       local name = "--" .. row.name:gsub("_", "-")
       parser:option(name):args("?"):hidden(true):action(function()
         local file = config.settings[row.name .. "_file"]

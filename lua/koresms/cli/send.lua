@@ -29,6 +29,8 @@ function M.define(command)
     :description("The recipient, E.164: +911234567890.")
   command:option("--from"):argname("NUMBER"):overwrite(false)
     :description("The sender, E.164; default: KORESMS_FROM.")
+  command:option("--store"):argname("STORE"):overwrite(false)
+    :description("Share the quota of a store of messages, and keep the result there.")
   command:flag("--json"):description("Print the result as one JSON object.")
   command:flag("--dry-run"):description("Check configuration and numbers, sign, send nothing.")
 end
@@ -67,6 +69,17 @@ local function dry_run(client, from, to, as_json)
   return 0
 end
 
+-- Sends by the quota of a store. Returns the result, and a text where there is more to say.
+local function send_stored(client, message, where)
+  local store, text = require("koresms.cli.store_option")(where)
+  if not store then return nil, text end
+  local result
+  result, text = require("koresms.store.single").send(store, client, message,
+    session_of(client).settings.timeout)
+  store:close()
+  return result, text and "the result could not be stored: " .. text
+end
+
 function M.run(arguments)
   local client = opener.open()
   if not client then return 2 end
@@ -79,7 +92,14 @@ function M.run(arguments)
     M.broken, M.lost, M.broken_text = nil, nil, nil
     return dry_run(client, from, arguments.to, arguments.json)
   end
-  local result, _, _, failure = client:send({ to = arguments.to, from = from })
+  local result, text, failure, _
+  if arguments.store then
+    result, text = send_stored(client, { to = arguments.to, from = from }, arguments.store)
+    if text then output.complain(text) end
+    if not result then return 2 end
+  else
+    result, _, _, failure = client:send({ to = arguments.to, from = from })
+  end
   client:close()
   -- From here on a pipe that nobody reads must not end the program before it has said so.
   M.catcher = core.catch_interrupts()

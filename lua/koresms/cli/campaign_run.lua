@@ -1,0 +1,191 @@
+--- `koresms campaign run`: a worker.
+--
+-- SIGINT, SIGTERM and SIGHUP are only counted meanwhile: nothing more is started then, and what is
+-- in flight is waited for and stored.
+local checked_io = require "koresms.cli.checked_io"
+local core = require "koresms.core"
+local mask = require "koresms.mask"
+local moment = require "koresms.store.moment"
+local output = require "koresms.cli.output"
+
+local M = {}
+
+M.summary = "Send what is due in campaigns: a worker."
+
+local USAGE, UNKNOWN, STOPPED, SOME_NOT = 2, 4, 5, 1
+
+local fields = { "campaign" }
+for _, field in ipairs(output.result_fields) do fields[#fields + 1] = field end
+
+local function concurrency(text)
+  local number = text:match("^%d+$") and tonumber(text)
+  if number and number >= 1 and number <= 1024 then return number end
+  return nil, ("'%s' is not a whole number from 1 to 1024"):format(mask.text(text, 40))
+end
+
+function M.define(command)
+  command:description(M.summary .. [[
+
+
+It ends when its campaigns have nothing left; with --stay it goes on waiting for what comes, the
+outbox of applications included. A result is printed once it is stored. On a terminal a line
+says how far it is, and what it waits for.
+
+Exit status here, the first that fits: 2 usage or the store, 4 messages are unknown, 5 stopped,
+paused, or the store was lost, 1 some rejected or expired, 0 all accepted.]])
+  command:argument("names"):argname("NAME"):args("*")
+  command:flag("--all"):description("All campaigns that run, the outbox among them.")
+  command:flag("--stay"):description("Go on waiting for messages.")
+  command:option("--until"):argname("TIME"):overwrite(false)
+    :description("Start nothing more at HH:MM (local), or at a time such as 2026-11-30T20:00:00Z.")
+  command:option("--concurrency"):argname("N"):convert(concurrency):overwrite(false)
+    :description("Messages in flight at most, 1 to 1024; default: 16.")
+  command:flag("--json"):description("Print each result as a JSON object.")
+end
+
+-- Seconds since 1970 of `--until`.
+local function end_of(text)
+  local hour, minute = text:match("^(%d%d?):(%d%d)$")
+  if not hour then return moment.parse(text) end
+  hour, minute = tonumber(hour), tonumber(minute)
+  if hour > 23 or minute > 59 then return nil, "expected HH:MM" end
+  local now = core.time()
+  local day = os.date("*t", math.floor(now))
+  day.hour, day.min, day.sec = hour, minute, 0
+  local time = os.time(day)
+  if time <= now then
+    day.day = day.day + 1
+    day.hour, day.isdst = hour, nil
+    time = os.time(day)
+  end
+  return time
+end
+
+local function is_terminal(descriptor)
+  local ok = os.execute(("[ -t %d ]"):format(descriptor))
+  return ok == true or ok == 0
+end
+
+-- Which campaigns; nil and a text where that is not said.
+local function names_of(store, arguments)
+  if arguments.all then
+    if #arguments.names > 0 then return nil, "--all goes without names" end
+    return true
+  end
+  if #arguments.names > 0 then return arguments.names end
+  local list, text = store:campaigns()
+  if not list then return nil, text end
+  local found = {}
+  for _, row in ipairs(list) do
+    if row.state == "running" then found[#found + 1] = output.plain(row.name) end
+  end
+  local running = table.concat(found, ", ")
+  if found[1] and is_terminal(0) then
+    io.stderr:write(("koresms: these campaigns run: %s. Send for all of them? [y/N] "):format(running))
+    local answer = io.stdin:read("*l")
+    if answer and answer:lower():find("^y") then return true end
+  end
+  return nil, "which campaigns? Name them, or say --all" .. (found[1] and " (these run: " .. running
+    .. ")" or " (none runs)")
+end
+
+-- A line on the terminal.
+local function new_line()
+  local self = { on = is_terminal(2), width = 0, again = 0, done = 0 }
+  function self.clear()
+    if self.width == 0 then return end
+    io.stderr:write("\r", (" "):rep(self.width), "\r")
+    self.width = 0
+  end
+  function self.draw(waits)
+    if not self.on or core.clock() < self.again then return end
+    self.again = core.clock() + 0.2
+    local text = ("%d done%s"):format(self.done, waits and "  waits: " .. output.plain(waits) or "")
+    text = text:sub(1, 78)
+    io.stderr:write("\r", text, (" "):rep(self.width - #text))
+    self.width = math.max(self.width, #text)
+  end
+  return self
+end
+
+-- The exit status, from the state of the campaigns.
+local function status_of(store, outcome, failed)
+  local unknown, rejected = 0, 0
+  for _, name in ipairs(outcome and outcome.campaigns or {}) do
+    local status = store:status(name)
+    if status then
+      unknown = unknown + status.unknown
+      rejected = rejected + status.rejected + status.expired
+    end
+  end
+  if unknown > 0 then
+    output.complain(("%d messages are unknown: see `koresms campaign export NAME --state unknown` and "
+      .. "`koresms campaign resolve`"):format(unknown))
+    return UNKNOWN
+  end
+  if failed or outcome.left then return STOPPED end
+  return rejected > 0 and SOME_NOT or 0
+end
+
+-- What is known and could not be stored is told here.
+local function print_unstored(list)
+  for _, ending in ipairs(list or {}) do
+    output.print(output.json({ "stored", "id", "attempt", "worker", "state", "code" },
+      { stored = false, id = ending.id, attempt = ending.attempt, worker = ending.worker,
+        state = ending.state, code = ending.code }))
+  end
+end
+
+function M.run(store, arguments)
+  local names, text = names_of(store, arguments)
+  if not names then
+    output.complain(text)
+    return USAGE
+  end
+  local last, fault
+  if arguments["until"] then
+    last, fault = end_of(arguments["until"])
+    if not last then
+      output.complain("--until: " .. fault)
+      return USAGE
+    end
+  end
+  local line, told, lost = new_line(), false, false
+  local catcher = core.catch_interrupts()
+  io.stdout:setvbuf("full")
+  local options = { stay = arguments.stay or nil, concurrency = arguments.concurrency,
+    campaigns = names ~= true and names or nil }
+  function options.on_wait(why) line.draw(why) end
+  function options.stop()
+    if core.interrupted() > 0 and not told then
+      told = true
+      line.clear()
+      output.complain("interrupted: nothing more is started, what is in flight is waited for and "
+        .. "stored")
+    end
+    line.draw()
+    return told or lost or last ~= nil and core.time() >= last
+  end
+  for result in store:run(options) do
+    line.done = line.done + 1
+    local shown = arguments.json and output.json(fields, result)
+      or ("%s  %s"):format(output.plain(result.campaign or "?"), output.line(result))
+    line.clear()
+    if not lost and not checked_io.write_now(io.stdout, shown .. "\n") then
+      lost = true
+      output.complain("standard output cannot be written; nothing more is started. The store has "
+        .. "all results")
+    end
+    line.draw()
+  end
+  line.clear()
+  local failed = store:failure()
+  if failed then output.complain(failed) end
+  local own = store.own()
+  print_unstored(own.unstored)
+  local status = own.outcome and status_of(store, own.outcome, failed) or USAGE
+  catcher:close()
+  return status
+end
+
+return M

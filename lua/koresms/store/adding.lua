@@ -1,0 +1,131 @@
+--- Puts messages and numbers into a store, so many in one statement.
+-- @module koresms.store.adding
+local e164 = require("koresms.core").e164
+local misuse = require "koresms.misuse"
+local moment = require "koresms.store.moment"
+local utf8 = require "koresms.utf8"
+
+local M = {}
+
+-- Rows of one statement.
+local CHUNK = 10000
+
+local message_types = { to = "string", from = "string", id = "string", dedupe = "string",
+  expires = "string" }
+
+local texts = { "id", "dedupe" }
+
+local TEXT_MAX = 500
+
+--- What is wrong with an id or the like; nil where it will do.
+function M.text_fault(text)
+  if #text > TEXT_MAX then
+    return ("at most %d bytes expected, got %d"):format(TEXT_MAX, #text)
+  end
+  if text:find("%z") then return "it has a NUL byte" end
+  return utf8.fault(text)
+end
+
+-- A message as a row: recipient, sender, ref, dedupe, expires; nil, text, code where it will not do.
+local function row_of(message)
+  local to = message.to
+  local ok, text, code = e164(to)
+  if not ok then return nil, "to: " .. text, code end
+  if message.from then
+    ok, text, code = e164(message.from)
+    if not ok then return nil, "from: " .. text, code end
+  end
+  for i = 1, #texts do
+    local field = texts[i]
+    local fault = message[field] and M.text_fault(message[field])
+    if fault then return nil, field .. ": " .. fault, "config" end
+  end
+  local expires
+  if message.expires then
+    expires, text = moment.parse(message.expires)
+    if not expires then return nil, "expires: " .. text, "config" end
+  end
+  return { to, message.from, message.id, message.dedupe or message.id or to, expires }
+end
+
+-- Adds what was collected. Returns how many were new.
+local function flush(link, campaign, list)
+  if #list == 0 then return 0 end
+  local rows, text = link:add(campaign, list)
+  if not rows then return nil, text, "store" end
+  return rows.changes
+end
+
+local function next_of(messages)
+  if type(messages) == "function" then return messages end
+  local index = 0
+  return function()
+    index = index + 1
+    -- A hole in an array is a message that is none, and not its end.
+    return messages[index], index <= #messages
+  end
+end
+
+-- Raises where a message is none. What is right costs little: there may be millions.
+local function check(message, index)
+  local good = type(message) == "table" and message.to ~= nil
+  if good then
+    for name, value in next, message do
+      good = good and type(value) == "string" and message_types[name]
+    end
+  end
+  if good then return end
+  local where = ("bad argument #2 to 'add' (message %d)"):format(index)
+  misuse.check(where, "field", message, message_types)
+  misuse.raise(where .. " (field 'to': string expected, got nil)")
+end
+
+--- Adds messages.
+-- @tparam table link
+-- @tparam number campaign its id
+-- @param messages an array or a function
+-- @treturn[1] number added
+-- @treturn[1] number duplicates
+-- @treturn[2] nil
+-- @treturn[2] string
+-- @treturn[2] string code
+-- @treturn[2] ?number index of the message that will not do
+function M.run(link, campaign, messages)
+  local pull, index, added = next_of(messages), 0, 0
+  local bad
+  repeat
+    local list, message, more = {}, nil, nil
+    while #list < CHUNK and not bad do
+      message, more = pull()
+      if message == nil and not more then break end
+      index = index + 1
+      check(message, index)
+      local row, why, code = row_of(message)
+      if row then list[#list + 1] = row else bad = { why, code, index } end
+    end
+    local new, text, code = flush(link, campaign, list)
+    if not new then return nil, text, code end
+    added = added + new
+  until bad or (message == nil and not more)
+  if bad then return nil, bad[1], bad[2], bad[3] end
+  return added, index - added
+end
+
+--- Puts numbers on the list of those that get nothing, or takes them off.
+-- @treturn[1] number how many were not there before (or were)
+-- @treturn[2] nil
+-- @treturn[2] string
+function M.suppress(link, numbers, remove)
+  local total = 0
+  for first = 1, #numbers, CHUNK do
+    local part = {}
+    for i = first, math.min(#numbers, first + CHUNK - 1) do part[#part + 1] = numbers[i] end
+    local rows, text = link:run(remove and "unsuppress" or "suppress",
+      '["' .. table.concat(part, '","') .. '"]')
+    if not rows then return nil, text end
+    total = total + rows.changes
+  end
+  return total
+end
+
+return M

@@ -1,0 +1,67 @@
+--- Where a store is: a file of SQLite, or the address of a PostgreSQL database. An address may
+-- hold a password, which no text here repeats.
+-- @module koresms.store.location
+
+local M = {}
+
+local function decode(text)
+  return (text:gsub("%%(%x%x)", function(hex) return string.char(tonumber(hex, 16)) end))
+end
+
+-- Why an address would be read otherwise than it was meant, and its password taken for a name.
+local function fault_of(rest)
+  local authority, behind = rest:match("^([^/?]*)(.*)$")
+  local _, signs = authority:gsub("@", "")
+  if signs > 1 or behind:match("^[^?]*"):find("@", 1, true) then
+    return "the database's address has an '@' or a '/' too many; in a user's name or a password "
+      .. "'@' is written %40, '/' %2F, '?' %3F, ':' %3A and '%' %25"
+  end
+  if rest:find("[%c ]") then return "the database's address has a blank or a control character" end
+end
+
+--- Reads a location.
+-- @tparam string text
+-- @treturn[1] table `kind` ("sqlite", "postgres"), `where` (what the driver takes), `shown` (for
+--   people), `password` (boolean: does it hold one?), `prepare` (boolean)
+-- @treturn[2] nil
+-- @treturn[2] string
+function M.parse(text)
+  if text == "" then return nil, "a store's location is empty" end
+  if text:find("%z") then return nil, "a store's location has a NUL byte" end
+  local scheme, rest = text:match("^(postgres%a*)://(.*)$")
+  if not scheme then
+    local other = text:match("^(%a[%w+.-]*)://")
+    if other then
+      return nil, ("a store is a file of SQLite or postgres://..., not %s://"):format(
+        #other <= 20 and other or "...")
+    end
+    return { kind = "sqlite", where = text, shown = text, password = false, prepare = true }
+  end
+  if scheme ~= "postgres" and scheme ~= "postgresql" then
+    return nil, "a database's address begins with postgres:// or postgresql://"
+  end
+  local fault = fault_of(rest)
+  if fault then return nil, fault end
+  local before, query = rest:match("^([^?]*)%??(.*)$")
+  local kept, prepare = {}, true
+  local password = before:match("^[^/@]*:[^/@]*@") ~= nil
+  for pair in query:gmatch("[^&]+") do
+    local name, value = pair:match("^([^=]*)=?(.*)$")
+    name = decode(name):lower()
+    if name == "prepare" then
+      if value ~= "true" and value ~= "false" then
+        return nil, "the parameter prepare of the database's address is true or false"
+      end
+      prepare = value == "true"
+    else
+      if name == "password" or name == "sslpassword" then password = true end
+      kept[#kept + 1] = pair
+    end
+  end
+  local where = "postgresql://" .. before .. (kept[1] and "?" .. table.concat(kept, "&") or "")
+  local host, path = before:gsub("^.*@", ""):match("^([^/]*)/?(.*)$")
+  return { kind = "postgres", where = where, prepare = prepare, password = password,
+    shown = "postgres://" .. (host ~= "" and host or "(local)") .. "/" .. path }
+end
+
+return M
