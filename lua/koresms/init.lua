@@ -68,7 +68,7 @@ end
 -- @treturn[2] string "config" or "store"
 function M.store(location, ...)
   misuse.check_dot(M, "store", location)
-  return require("koresms.store").open(location, ...)
+  return require("koresms.store").open(M.new, location, ...)
 end
 
 local default

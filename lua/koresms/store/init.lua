@@ -212,12 +212,13 @@ end
 
 --- Opens a store. A file that is not there yet is made by what puts something into it.
 -- @function koresms.store
+-- @tparam function new_client `koresms.new`, for runs that are given no client
 -- @tparam[opt] string where a file of SQLite, or `postgres://...`; default: the setting `store`
 -- @treturn[1] table
 -- @treturn[2] nil
 -- @treturn[2] string
 -- @treturn[2] string "config" or "store"
-function M.open(where, ...)
+function M.open(new_client, where, ...)
   misuse.check_arity("store", 2, ...)
   local text
   if where == nil then
@@ -232,7 +233,7 @@ function M.open(where, ...)
   local made
   made, text = link.new(parsed)
   if not made then return nil, text, "config" end
-  local own = { link = made, problem = nil }
+  local own = { link = made, problem = nil, new_client = new_client }
   -- Behind a function: whatever prints tables may print a store, and its address may hold a password.
   local self = setmetatable({ own = function() return own end }, metatable)
   if not made:is_absent() then

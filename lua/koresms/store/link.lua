@@ -24,8 +24,13 @@ local function tell(self, text)
   return ("store %s: %s"):format(self.location.shown, utf8.clean(mask.text(text)))
 end
 
+local drivers = {
+  sqlite = function() return require "koresms.sqlite" end,
+  postgres = function() return require "koresms.postgres" end,
+}
+
 local function load_driver(kind)
-  local ok, driver = pcall(require, "koresms." .. kind)
+  local ok, driver = pcall(drivers[kind])
   if ok then return driver end
   return nil, ("the module koresms.%s is not there (%s); install the rock %s, or, in the source "
     .. "tree, the Debian package %s, and run make"):format(kind,

@@ -48,11 +48,11 @@ function unpaced.take() return nil end
 function unpaced.pause() end
 
 -- A client whose pace and repeats are the store's.
-local function make_client(options)
+local function make_client(options, new_client)
   local client = options.client
   if not client then
     local text
-    client, text = require("koresms").new { per_minute = false, per_hour = false, retries = 0,
+    client, text = new_client { per_minute = false, per_hour = false, retries = 0,
       from = options.from }
     if not client then return nil, text end
   end
@@ -300,7 +300,7 @@ function M.open(store, options, open, failed)
   local list
   list, text = rota.new(conn, options.campaigns, options.stay)
   if not list then return refuse(text) end
-  local client, timeout = make_client(options)
+  local client, timeout = make_client(options, own.new_client)
   if not client then return refuse(timeout) end
   local lock
   lock, text = take_lock(conn)
