@@ -96,7 +96,8 @@ local function store_rate(kind, count, concurrency)
 end
 
 local function sends()
-  print(("%-34s %12s %8s %9s %10s"):format("signed POSTs, every mark durable", "messages/s", "of plain",
+  print(("%-34s %12s %8s %9s %10s"):format("signed POSTs, every mark durable", "messages/s",
+    "of plain",
     "in store", "rows/turn"))
   for _, concurrency in ipairs { 16, 64 } do
     local rates, ratios, shares, sizes = { plain = {} }, {}, {}, {}
@@ -112,9 +113,11 @@ local function sends()
         table.insert(sizes[kind], size)
       end
     end
-    print(("%-34s %12.0f"):format(("send_many, %d at once"):format(concurrency), median(rates.plain)))
+    print(("%-34s %12.0f"):format(("send_many, %d at once"):format(concurrency),
+      median(rates.plain)))
     for _, kind in ipairs(kinds) do
-      print(("%-34s %12.0f %8.2f %8.0f%% %10.1f"):format(("%s, %d at once"):format(kind, concurrency),
+      print(("%-34s %12.0f %8.2f %8.0f%% %10.1f"):format(("%s, %d at once"):format(kind,
+        concurrency),
         median(rates[kind]), median(ratios[kind]), median(shares[kind]) * 100, median(sizes[kind])))
     end
   end
@@ -123,7 +126,8 @@ end
 -- A turn of 16 rows with so many rows done.
 local function turns()
   local worker = require "koresms.store.worker"
-  print(("\n%-34s %12s %12s %12s %12s"):format("a turn of 16 rows, ms, rows done", "0", "10,000", "100,000",
+  print(("\n%-34s %12s %12s %12s %12s"):format("a turn of 16 rows, ms, rows done", "0", "10,000",
+    "100,000",
     "990,000"))
   for _, kind in ipairs(kinds) do
     local figures = {}
@@ -153,7 +157,8 @@ local function turns()
       figures[i] = median(list)
       store:close()
     end
-    print(("%-34s %12.2f %12.2f %12.2f %12.2f"):format(kind, figures[1], figures[2], figures[3], figures[4]))
+    print(("%-34s %12.2f %12.2f %12.2f %12.2f"):format(kind, figures[1], figures[2], figures[3],
+      figures[4]))
   end
 end
 
@@ -174,13 +179,15 @@ local function imports()
     assert(ok, text)
     return clock() - began
   end
-  print(("\n%-34s %12s %12s"):format(("%d rows of CSV, all checks on"):format(count), "rows/s", "of dry run"))
+  print(("\n%-34s %12s %12s"):format(("%d rows of CSV, all checks on"):format(count), "rows/s",
+    "of dry run"))
   local dry, times = {}, {}
   for _ = 1, ROUNDS do
     dry[#dry + 1] = time("send-many --dry-run " .. path)
     for _, kind in ipairs(kinds) do
       times[kind] = times[kind] or {}
-      table.insert(times[kind], time(("campaign import %s --name c --store '%s'"):format(path, location(kind))))
+      table.insert(times[kind], time(("campaign import %s --name c --store '%s'"):format(path,
+        location(kind))))
     end
   end
   print(("%-34s %12.0f"):format("send-many --dry-run", count / median(dry)))

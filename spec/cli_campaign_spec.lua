@@ -50,7 +50,8 @@ for _, kind in ipairs(stores.kinds()) do describe("koresms campaign on " .. kind
 
   it("goes from a file to a campaign that was sent", function()
     local _, err = must { "import", input, "--name", "diwali" }
-    assert.matches("4 rows: 3 new in campaign 'diwali', 1 were there or repeat others; it is paused", err)
+    assert.matches("4 rows: 3 new in campaign 'diwali', 1 were there or repeat others; it is "
+      .. "paused", err)
     assert.equal("paused", status_of("diwali").state)
     local status, out
     status, out, err = campaign { "run", "diwali" }
@@ -128,7 +129,8 @@ for _, kind in ipairs(stores.kinds()) do describe("koresms campaign on " .. kind
     local lines = command.lines(out)
     assert.equal("to,from,id,dedupe,state,code,attempts,at,detail", lines[1])
     assert.equal(4, #lines)
-    assert.matches('^%+15550000001,,,a,rejected,invalid_request,1,20%d%d%-.*Z,".*""really"".*"$', lines[2])
+    assert.matches('^%+15550000001,,,a,rejected,invalid_request,1,20%d%d%-.*Z,".*""really"".*"$',
+      lines[2])
     assert.equal(1, #command.lines((must { "export", "d", "--state", "unknown" })))
     local status, _, err = campaign { "export", "d", "--state", "unkown" }
     assert.equal(2, status)
@@ -198,7 +200,8 @@ for _, kind in ipairs(stores.kinds()) do describe("koresms campaign on " .. kind
     assert.equal(5, status)
     assert.equal(0, box:processed())
     assert(box.box:control("PUT", "/_sandbox/settings", { latency = 0.05 }))
-    local _, code = shell.run(("timeout --preserve-status -s TERM 1 %s %s bin/koresms campaign run d "
+    local _, code = shell.run(("timeout --preserve-status -s TERM 1 %s %s bin/koresms campaign "
+      .. "run d "
       .. "--concurrency 4 >%s/told 2>%s/said; echo $?"):format(
       command.prefix(box:environment { KORESMS_STORE = where, KORESMS_PER_MINUTE = "false" }),
       command.interpreter, box.work, box.work))
@@ -230,7 +233,8 @@ for _, kind in ipairs(stores.kinds()) do describe("koresms campaign on " .. kind
     assert.same({ 1, 0 }, { status_of("outbox").accepted, status_of("outbox").pending })
     status, result = send "+15550000051"
     assert.equal(1, status)
-    assert.same({ "not_sent", "rate_limited", true }, { result.outcome, result.code, result.retryable })
+    assert.same({ "not_sent", "rate_limited", true }, { result.outcome, result.code,
+      result.retryable })
     assert.equal(4, box:processed())
     assert.equal(1, status_of("outbox").total)
     must { "quota", "--per-minute", "false" }
@@ -249,7 +253,8 @@ for _, kind in ipairs(stores.kinds()) do describe("koresms campaign on " .. kind
     status, result = send "+15550000055"
     assert.same({ 1, "store" }, { status, result.code })
     assert.matches("campaign quota", result.message)
-    status, _, err = box:run({ "send", "--to", "+15550000056", "--store", "postgres://u:s3cretword@h/d" }, env)
+    status, _, err = box:run({ "send", "--to", "+15550000056", "--store",
+      "postgres://u:s3cretword@h/d" }, env)
     assert.equal(2, status)
     assert.is_nil(err:find("s3cretword", 1, true))
   end)

@@ -66,7 +66,9 @@ describe("the examples of an outbox", function()
   end)
 
   it("in Python", function()
-    if not shell.run("/usr/bin/python3 -c 'import psycopg2' 2>/dev/null") then return pending("no psycopg2 here") end
+    if not shell.run("/usr/bin/python3 -c 'import psycopg2' 2>/dev/null") then
+      return pending("no psycopg2 here")
+    end
     place(("/usr/bin/python3 examples/outbox/order.py '%s' "):format(where) .. "%s %s %s")
     assert.same({ "+15550000002" }, sent())
     assert.same({}, sent())

@@ -64,7 +64,8 @@ end
 local function lua_files()
   local files = {}
   for _, file in ipairs(lines(must("find lua sandbox -type f -name '*.lua'"))) do
-    local name = file:gsub("%.lua$", ""):gsub("/init$", ""):gsub("^lua/", ""):gsub("^sandbox", "koresms/sandbox")
+    local name = file:gsub("%.lua$", ""):gsub("/init$", ""):gsub("^lua/", ""):gsub("^sandbox",
+      "koresms/sandbox")
     files[name:gsub("/", ".")] = file
   end
   return files
@@ -193,7 +194,8 @@ local work
 
 local function copy_tree(name)
   local copy = work .. "/" .. name
-  must("mkdir " .. quote(copy) .. " && cp -R src lua sandbox bin tools Makefile *.rockspec *.md LICENSE "
+  must("mkdir " .. quote(copy)
+    .. " && cp -R src lua sandbox bin tools Makefile *.rockspec *.md LICENSE "
     .. quote(copy))
   return copy
 end
@@ -215,7 +217,8 @@ describe("make install", function()
   it("gives a tree that works on its own, under DESTDIR", function()
     local copy, root = copy_tree("tree"), work .. "/root"
     local version = "LUA_VERSION=" .. paths.version
-    local make = "cd " .. quote(copy) .. " && make " .. version .. " PREFIX=/opt DESTDIR=" .. quote(root) .. " "
+    local make = "cd " .. quote(copy) .. " && make " .. version .. " PREFIX=/opt DESTDIR="
+      .. quote(root) .. " "
     must(make .. "install")
 
     local share, lib = root .. "/opt/share/lua/" .. abi, root .. "/opt/lib/lua/" .. abi
@@ -237,7 +240,8 @@ describe("make install", function()
 
     local command = root .. "/opt/bin/koresms"
     local first = read(command):match("^#!([^\n]+)")
-    assert.matches(paths.version == "jit" and "luajit$" or "lua" .. abi:gsub("%.", "%%.") .. "$", first)
+    assert.matches(paths.version == "jit" and "luajit$" or "lua" .. abi:gsub("%.", "%%.") .. "$",
+      first)
     assert.matches("send", must(env .. quote(command) .. " --help"), 1, true)
 
     must(make .. "uninstall")
@@ -259,14 +263,16 @@ local function rocks_server()
   local server = work .. "/server"
   local files = work .. "/files"
   must("mkdir " .. quote(server) .. " " .. quote(files))
-  must("cp -L " .. quote(search("argparse", package.path)) .. " " .. quote(files .. "/argparse.lua"))
+  must("cp -L " .. quote(search("argparse", package.path)) .. " "
+    .. quote(files .. "/argparse.lua"))
   must("cp -L " .. quote(search("cjson", package.cpath)) .. " " .. quote(files .. "/cjson.so"))
   must("tar -C " .. quote(work) .. " -czf " .. quote(work .. "/files.tar.gz") .. " files")
   write(server .. "/argparse-0.7.1-1.rockspec",
     rock:format("argparse", "0.7.1", work, "lua", "argparse", "argparse.lua"))
   write(server .. "/lua-cjson-2.1.0-1.rockspec",
     rock:format("lua-cjson", "2.1.0", work, "lib", "cjson", "cjson.so"))
-  must("HOME=" .. quote(work) .. " luarocks-admin --lua-version=" .. abi .. " make-manifest " .. quote(server))
+  must("HOME=" .. quote(work) .. " luarocks-admin --lua-version=" .. abi .. " make-manifest "
+    .. quote(server))
   return server
 end
 
@@ -303,9 +309,11 @@ describe("luarocks make", function()
     if not there then return pending("luarocks is not installed") end
 
     local copy, server, tree = copy_tree("tree"), rocks_server(), work .. "/rocks"
-    local luarocks = "cd " .. quote(copy) .. " && HOME=" .. quote(work) .. " luarocks --lua-version=" .. abi
+    local luarocks = "cd " .. quote(copy) .. " && HOME=" .. quote(work)
+      .. " luarocks --lua-version=" .. abi
     must(luarocks .. " lint koresms-scm-1.rockspec")
-    must(luarocks .. " --tree=" .. quote(tree) .. " --only-server=" .. quote(server) .. " make koresms-scm-1.rockspec")
+    must(luarocks .. " --tree=" .. quote(tree) .. " --only-server=" .. quote(server)
+      .. " make koresms-scm-1.rockspec")
 
     local lib = tree .. "/lib/lua/" .. abi .. "/koresms/"
     check_modules(lib .. "core.so", lib .. "curl.so")

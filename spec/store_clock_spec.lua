@@ -42,7 +42,8 @@ for _, kind in ipairs(stores.kinds()) do describe("clocks on " .. kind.name, fun
     for _, pair in ipairs(box.env) do env[pair[1]] = env[pair[1]] or pair[2] end
     env.KORESMS_CA_FILE = nil
     local prefix = command.prefix(env) .. " LD_PRELOAD=" .. library
-    local _, pid = shell.run(("%s %s spec/support/store_worker.lua '%s' c 8 60 >>%s/out 2>>%s/err </dev/null & echo $!")
+    local _, pid = shell.run(("%s %s spec/support/store_worker.lua '%s' c 8 60 >>%s/out "
+      .. "2>>%s/err </dev/null & echo $!")
       :format(prefix, command.interpreter, where, work, work))
     return tonumber(pid)
   end

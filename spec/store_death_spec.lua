@@ -38,8 +38,10 @@ for _, kind in ipairs(stores.kinds()) do describe("death at a step on " .. kind.
     local env = { KORESMS_HOST = box.plain, KORESMS_TIMEOUT = "2" }
     for _, pair in ipairs(box.env) do env[pair[1]] = env[pair[1]] or pair[2] end
     env.KORESMS_CA_FILE = nil
-    local _, out = shell.run(("timeout 60 %s %s spec/support/store_worker.lua %s c %d %g %s 2>&1 </dev/null"):format(
-      command.prefix(env), command.interpreter, shell.quote(where), CONCURRENCY, sqlite and 60 or 0.7,
+    local _, out = shell.run(("timeout 60 %s %s spec/support/store_worker.lua %s c %d %g %s 2>&1 "
+      .. "</dev/null"):format(
+      command.prefix(env), command.interpreter, shell.quote(where), CONCURRENCY, sqlite and 60
+        or 0.7,
       step or ""))
     return out
   end
@@ -56,7 +58,8 @@ for _, kind in ipairs(stores.kinds()) do describe("death at a step on " .. kind.
       local told = ("step %d of %d: "):format(step, steps) .. work(where)
       local store = assert(koresms.store(where))
       local status = assert(store:status "c")
-      assert.same({ COUNT, 0, 0, 0 }, { status.total, status.pending, status.sending, status.rejected },
+      assert.same({ COUNT, 0, 0, 0 }, { status.total, status.pending, status.sending,
+        status.rejected },
         told)
       assert.is_true(status.unknown <= CONCURRENCY, told)
       local seen = {}

@@ -21,7 +21,8 @@ teardown(function()
   stores.stop()
 end)
 
-for _, kind in ipairs(stores.kinds()) do describe("workers under kill -9 on " .. kind.name, function()
+for _, kind in ipairs(stores.kinds()) do describe("workers under kill -9 on " .. kind.name,
+  function()
   local sqlite = kind.name == "SQLite"
 
   it(("send nothing twice and lose nothing (seed %d)"):format(SEED), function()
@@ -31,7 +32,8 @@ for _, kind in ipairs(stores.kinds()) do describe("workers under kill -9 on " ..
       count = math.min(9000, KILLS * 150), kills = KILLS, workers = sqlite and 1 or 4, seed = SEED,
       lease = sqlite and 60 or 2 }
     local status = played.status
-    local told = ("seed %d: %d killed, accepted %d, rejected %d, unknown %d, pending %d, sending %d, "
+    local told = ("seed %d: %d killed, accepted %d, rejected %d, unknown %d, pending %d, sending "
+      .. "%d, "
       .. "processed %d\n%s"):format(SEED, played.killed, status.accepted, status.rejected,
       status.unknown, status.pending, status.sending, played.processed, played.errors)
     if os.getenv "STORE_KILLS" then io.stderr:write(told) end

@@ -198,13 +198,16 @@ for _, kind in ipairs(stores.kinds()) do describe("random sequences on " .. kind
       assert(store[state == "running" and "resume" or "pause"](store, "c"))
       model.state = state
     end
-    local choices = { add, add, add, run_turn, run_turn, run_turn, run_turn, run_turn, run_turn, die,
+    local choices = { add, add, add, run_turn, run_turn, run_turn, run_turn, run_turn, run_turn,
+      die,
       sweep, resolve, suppress, pause }
     for _ = 1, STEPS do
       choices[random(#choices)]()
     end
     local found = {}
-    for _, row in ipairs(sql "select id, state, attempts from koresms_message") do found[row.id] = row end
+    for _, row in ipairs(sql "select id, state, attempts from koresms_message") do
+      found[row.id] = row
+    end
     for n, row in ipairs(model.rows) do
       local there = found[keys[n]]
       assert.same({ row.state, row.attempts }, { there.state, there.attempts },

@@ -40,7 +40,8 @@ for _, kind in ipairs(stores.kinds()) do describe("plans on " .. kind.name, func
 
   local function plan(text, ...)
     local lines = {}
-    for _, row in ipairs(assert(link.conn:run((sqlite and "explain query plan " or "explain ") .. text, ...))) do
+    for _, row in ipairs(assert(link.conn:run((sqlite and "explain query plan " or "explain ")
+      .. text, ...))) do
       lines[#lines + 1] = row.detail or row["QUERY PLAN"]
     end
     return table.concat(lines, "\n")

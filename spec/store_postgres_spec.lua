@@ -44,7 +44,9 @@ describe("koresms.postgres", function()
     end
     assert.equal("9007199254740993", one("select 9007199254740993::bigint as n").n)
     assert.equal(7, one("select 7::smallint as n").n)
-    if rawget(math, "type") then assert.equal("integer", rawget(math, "type")(one("select 7::int as n").n)) end
+    if rawget(math, "type") then
+      assert.equal("integer", rawget(math, "type")(one("select 7::int as n").n))
+    end
     assert.equal(0.1, one("select $1::float8 as n", 0.1).n)
     assert.equal(1e-300, one("select $1::float8 as n", 1e-300).n)
   end)
@@ -79,7 +81,8 @@ describe("koresms.postgres", function()
     assert.equal(3, rows("insert into t values (1), (2), (3)").changes)
     assert.equal(2, rows("update t set v = 9 where v > 1").changes)
     assert.equal(0, rows("select * from t").changes)
-    assert.same({ { v = 9 }, { v = 9 }, changes = 2 }, rows("delete from t where v = 9 returning v"))
+    assert.same({ { v = 9 }, { v = 9 }, changes = 2 },
+      rows("delete from t where v = 9 returning v"))
   end)
 
   it("returns what went wrong, with SQLSTATE and without values of rows", function()

@@ -25,7 +25,8 @@ teardown(function()
   stores.stop()
 end)
 
-for _, kind in ipairs(stores.kinds()) do describe("the quota of workers on " .. kind.name, function()
+for _, kind in ipairs(stores.kinds()) do describe("the quota of workers on " .. kind.name,
+  function()
   local workers = kind.name == "SQLite" and 1 or 8
 
   it(("is never exceeded (seed %d)"):format(SEED), function()
@@ -45,7 +46,8 @@ for _, kind in ipairs(stores.kinds()) do describe("the quota of workers on " .. 
     for _, pair in ipairs(box.env) do env[pair[1]] = env[pair[1]] or pair[2] end
     env.KORESMS_CA_FILE = nil
     local function start(i)
-      local _, pid = shell.run(("%s %s spec/support/store_worker.lua '%s' %s 16 60 >>%s/out 2>>%s/err "
+      local _, pid = shell.run(("%s %s spec/support/store_worker.lua '%s' %s 16 60 >>%s/out "
+        .. "2>>%s/err "
         .. "</dev/null & echo $!"):format(command.prefix(env), command.interpreter, where,
         i % 2 == 0 and "d" or "c", work, work))
       return tonumber(pid)
@@ -71,7 +73,8 @@ for _, kind in ipairs(stores.kinds()) do describe("the quota of workers on " .. 
       while times[last] - times[first] >= 60 do first = first + 1 end
       most = math.max(most, last - first + 1)
     end
-    local told = ("seed %d: %d sent in %d s, most in a window %d"):format(SEED, #times, SECONDS, most)
+    local told = ("seed %d: %d sent in %d s, most in a window %d"):format(SEED, #times, SECONDS,
+      most)
     if os.getenv "STORE_QUOTA" then io.stderr:write(told, "\n") end
     assert.is_true(most <= LIMIT, told)
     -- What a kill takes with it is paid for, and not sent.

@@ -84,7 +84,8 @@ for _, kind in ipairs(stores.kinds()) do describe("a run on " .. kind.name, func
     play { close = true }
     play { delay = 3, when = "after" }
     local outcomes = go { concurrency = 1, client = client { timeout = 1 } }
-    assert.same({ invalid_request = 1, server_error = 1, connection_lost = 2, timeout = 1, accepted = 7 },
+    assert.same({ invalid_request = 1, server_error = 1, connection_lost = 2, timeout = 1,
+      accepted = 7 },
       outcomes)
     local status = store:status "c"
     assert.same({ 7, 1, 4, 0, 12 }, { status.accepted, status.rejected, status.unknown,
@@ -253,7 +254,8 @@ for _, kind in ipairs(stores.kinds()) do describe("a run on " .. kind.name, func
     local printed = run.output(("env KORESMS_PER_MINUTE=7 %s %s %s 2>&1"):format(run.preload(),
       require("spec.support.command").interpreter, program))
     os.remove(program)
-    assert.matches("per_minute is 7 %(KORESMS_PER_MINUTE%), and the store's limit is false", printed)
+    assert.matches("per_minute is 7 %(KORESMS_PER_MINUTE%), and the store's limit is false",
+      printed)
     assert.matches("koresms campaign quota %-%-per%-minute 7", printed)
   end)
 

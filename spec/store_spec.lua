@@ -23,7 +23,8 @@ for _, kind in ipairs(stores.kinds()) do describe("a store on " .. kind.name, fu
 
   it("is made by what puts something into it, and by nothing else", function()
     local other = assert(koresms.store(kind:location()))
-    for _, call in ipairs { { "status", "c" }, { "resume", "c" }, { "pause", "c" }, { "cancel", "c" },
+    for _, call in ipairs { { "status", "c" }, { "resume", "c" }, { "pause", "c" },
+      { "cancel", "c" },
       { "rows", "c" }, { "campaigns" }, { "resolve", "c", { unknown = "skip" } } } do
       local ok, text, code = other[call[1]](other, unpack(call, 2))
       assert.is_nil(ok)
@@ -37,7 +38,8 @@ for _, kind in ipairs(stores.kinds()) do describe("a store on " .. kind.name, fu
   end)
 
   it("keeps messages once, by dedupe, id or number", function()
-    assert.same({ 3, 1 }, { store:add("c", { { to = "+15550000001" }, { to = "+15550000002", id = "a" },
+    assert.same({ 3, 1 },
+      { store:add("c", { { to = "+15550000001" }, { to = "+15550000002", id = "a" },
       { to = "+15550000001" }, { to = "+15550000001", dedupe = "again" } }) })
     assert.same({ 0, 1 }, { store:add("c", { { to = "+15550000009", id = "a" } }) })
     local rows = list "c"

@@ -38,7 +38,9 @@ describe("koresms.sqlite", function()
     end
     assert.equal("9007199254740993", one("select 9007199254740993 as n").n)
     assert.equal("-9223372036854775808", one("select -9223372036854775807 - 1 as n").n)
-    if rawget(math, "type") then assert.equal("integer", rawget(math, "type")(one("select 7 as n").n)) end
+    if rawget(math, "type") then
+      assert.equal("integer", rawget(math, "type")(one("select 7 as n").n))
+    end
   end)
 
   it("takes any bytes as text", function()
@@ -58,7 +60,8 @@ describe("koresms.sqlite", function()
     assert.equal(3, rows("insert into t values (1), (2), (3)").changes)
     assert.equal(2, rows("update t set v = 9 where v > 1").changes)
     assert.equal(0, rows("select * from t").changes)
-    assert.same({ { v = 9 }, { v = 9 }, changes = 2 }, rows("delete from t where v = 9 returning v"))
+    assert.same({ { v = 9 }, { v = 9 }, changes = 2 },
+      rows("delete from t where v = 9 returning v"))
   end)
 
   it("returns what went wrong, with the extended code", function()

@@ -32,7 +32,8 @@ describe("a storm over PostgreSQL", function()
   lazy_setup(function()
     box = assert(sandbox.start { latency = 0.03 })
     work = run.directory()
-    proxy = assert(io.popen(("exec /usr/bin/python3 spec/support/pg_proxy.py %s %s %d 8 >%s/proxy 2>&1"):format(
+    proxy = assert(io.popen(("exec /usr/bin/python3 spec/support/pg_proxy.py %s %s %d 8 "
+      .. ">%s/proxy 2>&1"):format(
       work, cluster.dir, SEED, work), "w"))
     for _ = 1, 200 do
       if shell.run("[ -S " .. work .. "/.s.PGSQL.5432 ]") then break end
@@ -57,11 +58,13 @@ describe("a storm over PostgreSQL", function()
     local env = { KORESMS_HOST = box.plain, KORESMS_TIMEOUT = "1" }
     for _, pair in ipairs(box.env) do env[pair[1]] = env[pair[1]] or pair[2] end
     env.KORESMS_CA_FILE = nil
-    local _, pid = shell.run(("%s %s spec/support/store_worker.lua '%s' c 8 %g >>%s/out 2>>%s/err </dev/null & echo $!")
+    local _, pid = shell.run(("%s %s spec/support/store_worker.lua '%s' c 8 %g >>%s/out "
+      .. "2>>%s/err </dev/null & echo $!")
       :format(command.prefix(env), command.interpreter, where, LEASE, work, work))
     return tonumber(pid)
   end
-  local function signal(name, pid) return (shell.run(("kill -%s %d 2>/dev/null"):format(name, pid))) end
+  local function signal(name, pid) return (shell.run(("kill -%s %d 2>/dev/null"):format(name,
+    pid))) end
 
   it(("texts nobody twice (seed %d)"):format(SEED), function()
     local where, name = cluster:database()
@@ -108,7 +111,8 @@ describe("a storm over PostgreSQL", function()
       if not signal("0", last) then last = start(where) end
     until status.pending + status.sending == 0 or core.clock() > deadline
     signal("KILL", last)
-    local told = ("seed %d: %d messages, accepted %d, unknown %d, rejected %d, pending %d, sending %d\n%s")
+    local told = ("seed %d: %d messages, accepted %d, unknown %d, rejected %d, pending %d, "
+      .. "sending %d\n%s")
       :format(SEED, count, status.accepted, status.unknown, status.rejected, status.pending,
         status.sending, command.read(work .. "/err"):sub(-2000))
     assert.same({ count, 0, 0 }, { status.total, status.pending, status.sending }, told)

@@ -44,7 +44,8 @@ for _, kind in ipairs(stores.kinds()) do describe("a turn on " .. kind.name, fun
   local function sweep() return assert(link:run "sweep").changes end
 
   it("takes what is due, oldest first, and no more than may start", function()
-    store:add("c", { { to = "+15550000001" }, { to = "+15550000002", from = "+15559999999", id = "b" },
+    store:add("c", { { to = "+15550000001" }, { to = "+15550000002", from = "+15559999999",
+      id = "b" },
       { to = "+15550000003" } })
     local rows = turn(2)
     assert.equal(2, #rows)
@@ -73,7 +74,8 @@ for _, kind in ipairs(stores.kinds()) do describe("a turn on " .. kind.name, fun
     assert.same({ result }, w.stored)
     assert.equal(0, #w.endings)
     local status = store:status "c"
-    assert.same({ 1, 1, 1, 1 }, { status.accepted, status.rejected, status.unknown, status.sending })
+    assert.same({ 1, 1, 1, 1 }, { status.accepted, status.rejected, status.unknown,
+      status.sending })
     local found = rows_of("c", "rejected")[1]
     assert.same({ "invalid_request", "no" }, { found.code, found.detail })
     assert.equal(2, rows_of("c", "sending")[1].attempts)
@@ -170,7 +172,8 @@ for _, kind in ipairs(stores.kinds()) do describe("a turn on " .. kind.name, fun
 
   it("neither sends what is over nor what is suppressed, and spends no permit on it", function()
     store:quota { per_minute = 60 }
-    store:add("c", { { to = "+15550000001", expires = "2001-01-01T00:00:00Z" }, { to = "+15550000002" },
+    store:add("c", { { to = "+15550000001", expires = "2001-01-01T00:00:00Z" },
+      { to = "+15550000002" },
       { to = "+15550000003", expires = "2099-01-01T00:00:00Z" } })
     store:suppress { "+15550000002" }
     w:look(c)
@@ -197,7 +200,8 @@ for _, kind in ipairs(stores.kinds()) do describe("a turn on " .. kind.name, fun
     sql("update koresms_permit set free_at = '-infinity' where span = 60",
       "update koresms_permit set free_at = 0 where span = 60")
     assert.equal(6, #turn(20))
-    local used = sql("select count(*) as n from koresms_permit where span = 3600 and free_at > now()",
+    local used = sql("select count(*) as n from koresms_permit where span = 3600 and free_at > "
+      .. "now()",
       "select count(*) as n from koresms_permit where span = 3600 and free_at > unixepoch() * 1000")
     assert.equal(12, used[1].n)
     -- A new limit is seen at once.
@@ -253,7 +257,8 @@ for _, kind in ipairs(stores.kinds()) do describe("a turn on " .. kind.name, fun
   end)
 
   it("stores whatever the platform says", function()
-    local texts = { ("x"):rep(1000000), "\237\160\128", "a\0b", "\255\254", "\194\155[31m", "\\u0000" }
+    local texts = { ("x"):rep(1000000), "\237\160\128", "a\0b", "\255\254", "\194\155[31m",
+      "\\u0000" }
     for byte = 0, 255 do texts[#texts + 1] = "<" .. string.char(byte) .. ">" end
     store:add("c", stores.messages(#texts))
     local rows = turn(#texts)

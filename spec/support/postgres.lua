@@ -60,7 +60,8 @@ function M.start()
     .. "{ [ $(id -u) != 0 ] || chown postgres \"$d\"; } && echo \"$d\"")
   assert(dir ~= "", "no temporary directory")
   local self = setmetatable({ dir = dir, bin = bin, count = 0 }, Cluster)
-  self.pipe = assert(io.popen(("unset LD_PRELOAD LC_ALL; export LC_ALL=C; dir=%s; bin=%s\n%s"):format(
+  self.pipe = assert(io.popen(("unset LD_PRELOAD LC_ALL; export LC_ALL=C; dir=%s; "
+    .. "bin=%s\n%s"):format(
     shell.quote(dir), shell.quote(bin), SCRIPT), "w"))
   for _ = 1, 1200 do
     if exists(dir .. "/ready") then return self end
@@ -91,14 +92,16 @@ end
 function Cluster:database(more)
   self.count = self.count + 1
   local name = "spec" .. self.count
-  local ok, text = shell.run(("%s/createdb -h %s -U postgres %s 2>&1"):format(self.bin, self.dir, name))
+  local ok, text = shell.run(("%s/createdb -h %s -U postgres %s 2>&1"):format(self.bin, self.dir,
+    name))
   assert(ok, text)
   return self:url(name, more), name
 end
 
 --- Runs pg_ctl on it, such as "stop -m immediate" or "start".
 function Cluster:control(what)
-  local ok, text = shell.run(("%s LC_ALL=C; cd %s; run %s/pg_ctl -D %s/data -l %s/log -w -t 60 %s >/dev/null 2>&1")
+  local ok, text = shell.run(("%s LC_ALL=C; cd %s; run %s/pg_ctl -D %s/data -l %s/log -w -t 60 "
+    .. "%s >/dev/null 2>&1")
     :format(AS_POSTGRES, self.dir, self.bin, self.dir, self.dir, what))
   assert(ok, text)
 end

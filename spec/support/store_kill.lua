@@ -28,7 +28,8 @@ local function start(self)
   local env = { KORESMS_HOST = self.box.plain, KORESMS_PER_MINUTE = "false", KORESMS_TIMEOUT = "1" }
   for _, pair in ipairs(self.box.env) do env[pair[1]] = env[pair[1]] or pair[2] end
   env.KORESMS_CA_FILE, env.KORESMS_PER_MINUTE = nil, nil
-  local _, pid = shell.run(("%s %s spec/support/store_worker.lua %s c %d %g >>%s 2>>%s </dev/null & echo $!")
+  local _, pid = shell.run(("%s %s spec/support/store_worker.lua %s c %d %g >>%s 2>>%s "
+    .. "</dev/null & echo $!")
     :format(command.prefix(env), command.interpreter, shell.quote(self.where), self.concurrency,
       self.lease, self.work .. "/out", self.work .. "/err"))
   return tonumber(pid)

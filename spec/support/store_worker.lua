@@ -49,7 +49,8 @@ end
 
 local store = assert(koresms.store(arg[1]))
 io.stdout:setvbuf("line")
-for result in store:run { campaigns = { arg[2] }, concurrency = tonumber(arg[3]), client = client } do
+for result in store:run { campaigns = { arg[2] }, concurrency = tonumber(arg[3]),
+  client = client } do
   print(result.outcome, result.to, result.code or "")
 end
 local failure = store:failure()
