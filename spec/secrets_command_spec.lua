@@ -278,7 +278,8 @@ describe("the command shows no secret", function()
       server:close()
     end
     local lines = command_lines({ "sandbox", "--port", ports[1], "--plain-port", ports[2],
-      "--per-minute", "5", "--enforce-jti" }, settings_file("sandbox.json"),
+      "--per-minute", "5", "--enforce-jti", "--listen", "127.0.0.1", "--env", work .. "/env" },
+      settings_file("sandbox.json"),
       ("if grep -q '^koresms: sandbox on' %s/err; then kill $process 2>/dev/null; fi"):format(work))
     assert.truthy(lines:find("bin/koresms sandbox", 1, true), lines)
     local out, err = command.read(work .. "/out"), command.read(work .. "/err")
