@@ -4,8 +4,7 @@
 local bed_support = require "spec.support.fault_bed"
 local random = require "spec.support.fault_random"
 
--- libcurl's own HTTP comes on top of the other.
-local LONG, SHORT = 20000, bed_support.http == "2" and 200 or 600
+local LONG, SHORT = 20000, 600
 
 describe("random faults", function()
   local bed

@@ -142,7 +142,7 @@ describe("every fault told honestly:", function()
     local case = bed:play(row, k, way)
     local whole = row.sweep and faults.last_k(row, bed.bytes) + 1
     local text = check_result(case.result, where, case.timeout, case.took)
-    local allowed = expected.of(row, k, way, whole, bed_support.http)
+    local allowed = expected.of(row, k, way, whole)
     assert(allowed[text], ("%s: expected %s, got %s: %s"):format(where, list(allowed), text,
       case.result.message or ""))
     check_processed(case, where)

@@ -178,11 +178,8 @@ local function check(result, server, throttled, took, timeout, settings)
   holds((result.outcome == "not_sent") == (result.attempts == 0), "not sent is what had no attempt")
   holds(server.processed <= settings.retries + 1, "too many repeats")
   holds(server.processed <= throttled + 1, "repeated where it may duplicate")
-  -- libcurl's own HTTP may begin once more by itself, and is kept from ending that.
-  if bed_support.http ~= "2" then
-    holds(result.attempts <= settings.retries + 1, "too many attempts")
-    holds(result.attempts <= throttled + 1, "attempted again where it may duplicate")
-  end
+  holds(result.attempts <= settings.retries + 1, "too many attempts")
+  holds(result.attempts <= throttled + 1, "attempted again where it may duplicate")
   holds(result.outcome ~= "unknown" or not result.retryable, "unknown, and to be repeated")
   holds(took < timeout + bed_support.LATE, "past its deadline")
 end
