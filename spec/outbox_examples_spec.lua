@@ -99,7 +99,8 @@ describe("the examples of an outbox", function()
               local koresms = require "koresms"
               local open = koresms.store
               koresms.store = function() return open(koresms_where) end
-              return dofile("]] .. run.output("pwd"):gsub("\n", "") .. [[/examples/outbox/handler.lua")
+              return dofile("]] .. run.output("pwd"):gsub("\n", "")
+                .. [[/examples/outbox/handler.lua")
             }
           }]] }
       local said, status = server:get("/order", "-d order=2 --data-urlencode phone=+15550000002")

@@ -1,6 +1,6 @@
 -- Death at every step: a worker ends before and after each statement and at both ends of each
--- attempt of a small campaign, another takes over, and nobody is texted twice. STORE_STEPS=all takes
--- every place, else some of them are taken.
+-- attempt of a small campaign, another takes over, and nobody is texted twice. STORE_STEPS=all
+-- takes every place, else some of them are taken.
 
 local paths = require "spec.support.paths"
 

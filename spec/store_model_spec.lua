@@ -112,8 +112,9 @@ for _, kind in ipairs(stores.kinds()) do describe("random sequences on " .. kind
       local n = #model.rows + 1
       local number, expired = stores.number(random(5)), random(8) == 1
       local key = sql(sqlite and [[insert into koresms_message (campaign, recipient, expires, due)
-          values (?1, ?2, ?3, 0) returning id]] or [[insert into koresms_message (campaign, recipient,
-          expires, due) values ($1, $2, to_timestamp($3::float8), to_timestamp(0)) returning id]],
+          values (?1, ?2, ?3, 0) returning id]]
+        or [[insert into koresms_message (campaign, recipient, expires, due)
+          values ($1, $2, to_timestamp($3::float8), to_timestamp(0)) returning id]],
         c, number, expired and 1 or nil)[1].id
       keys[n] = key
       model.rows[n] = { id = n, number = number, expired = expired, state = "pending", attempts = 0,

@@ -13,6 +13,7 @@ local connection = assert(postgres.connect(where))
 assert(connection:run "begin")
 assert(connection:run("insert into orders (id, phone) values ($1, $2)", order, phone))
 assert(connection:run([[insert into koresms_message (recipient, dedupe, expires)
-  values ($1, $2, now() + interval '10 minutes') on conflict do nothing]], phone, "order-" .. order))
+  values ($1, $2, now() + interval '10 minutes') on conflict do nothing]],
+  phone, "order-" .. order))
 assert(connection:run(fails and "rollback" or "commit"))
 connection:close()

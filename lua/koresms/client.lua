@@ -144,7 +144,8 @@ function client:send_many(messages, options, ...)
   misuse.check_arity("send_many", 3, ...)
   local given = type(messages)
   if given ~= "table" and given ~= "function" then
-    misuse.raise(("bad argument #1 to 'send_many' (table or function expected, got %s)"):format(given))
+    misuse.raise(("bad argument #1 to 'send_many' (table or function expected, got %s)"):format(
+      given))
   end
   if given == "table" and messages[1] == nil and next(messages) ~= nil then
     misuse.raise("bad argument #1 to 'send_many' (an array of messages expected, got a table "

@@ -212,7 +212,6 @@ function koresms.later(message, options) end
 
 ---@class koresms.Store
 ---@field create fun(self, campaign: koresms.Campaign): true?, string?, string?
----@field add fun(self, name: string, messages: koresms.StoredMessages): integer?, integer|string, string?, integer?
 ---@field resume fun(self, name: string, options?: { accept: boolean? }): true?, string?, string?
 ---@field pause fun(self, name: string, reason?: string): true?, string?, string?
 ---@field cancel fun(self, name: string): integer?, string?, string?
@@ -221,9 +220,27 @@ function koresms.later(message, options) end
 ---@field failure fun(self): string?, string?
 ---@field status fun(self, name: string): koresms.Status?, string?, string?
 ---@field rows fun(self, name: string, state?: string): (fun(): table?)?, string?, string?
----@field suppress fun(self, numbers: string[], options?: table): integer?, string?, string?, integer?
 ---@field quota fun(self, limits: koresms.Limits): true?, string?, string?
 ---@field close fun(self)
+local store = {}
+
+---Puts messages into a campaign, each once.
+---@param name string
+---@param messages koresms.StoredMessages
+---@return integer? added
+---@return integer|string there or a text
+---@return string? code
+---@return integer? place of the message that will not do
+function store:add(name, messages) end
+
+---Puts numbers on the list of those that are not texted.
+---@param numbers string[]
+---@param options? table
+---@return integer? count
+---@return string? text
+---@return string? code
+---@return integer? place of the number that is none
+function store:suppress(numbers, options) end
 
 ---Opens a store of messages that survive the process.
 ---@param location? string a file of SQLite, or postgres://...; default: the setting `store`

@@ -101,8 +101,8 @@ function pacer:take(now, stream)
   return nil
 end
 
---- Gives no permit for a while, and then one alone until its request has ended. A shorter pause does
--- not end a longer one.
+--- Gives no permit for a while, and then one alone until its request has ended. A shorter pause
+-- does not end a longer one.
 -- @tparam number now
 -- @tparam number seconds
 function pacer:pause(now, seconds)
@@ -113,14 +113,18 @@ end
 --- A request begins: the first one after a pause, where `probe` is set.
 -- @tparam number now
 function pacer:begin(now)
-  if not is_out(self.probe, now) then self.probe = { prober = running(), ends = now + PROBE_MAX } end
+  if not is_out(self.probe, now) then
+    self.probe = { prober = running(), ends = now + PROBE_MAX }
+  end
 end
 
 --- A request has ended, and not because the platform is throttled.
 -- @tparam boolean passed whether the platform has answered
 function pacer:ended(passed)
   local probe = self.probe
-  if probe and probe.prober and probe.prober == running() then self.probe = not passed and {} or nil end
+  if probe and probe.prober and probe.prober == running() then
+    self.probe = not passed and {} or nil
+  end
 end
 
 --- Ends a pause.

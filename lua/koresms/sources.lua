@@ -12,7 +12,8 @@ local FILE_MAX = 1024 * 1024
 -- @tparam string why the system's text
 -- @treturn string
 function M.explain(path, why)
-  return path:sub(1, 1) == "~" and why .. " (only a shell knows what ~ is; write the whole path)" or why
+  return path:sub(1, 1) == "~"
+    and why .. " (only a shell knows what ~ is; write the whole path)" or why
 end
 
 --- Reads a whole file of at most 1 MiB.

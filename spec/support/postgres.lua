@@ -38,7 +38,8 @@ rm -rf "$dir"
 -- Where the server's programs are; nil where there are none.
 local function programs()
   local _, found = shell.run([[
-    for d in "$(pg_config --bindir 2>/dev/null)" $(ls -d /usr/lib/postgresql/*/bin 2>/dev/null | sort -rV); do
+    for d in "$(pg_config --bindir 2>/dev/null)" \
+        $(ls -d /usr/lib/postgresql/*/bin 2>/dev/null | sort -rV); do
       if [ -x "$d/initdb" ] && [ -x "$d/pg_ctl" ]; then echo "$d"; break; fi
     done]])
   return found ~= "" and found or nil

@@ -144,7 +144,8 @@ local function summary(self, found, waiting)
   add("bad rows (not sent)", found.bad)
   add("duplicates skipped", self.seen and found.duplicates or 0)
   add("not started", waiting)
-  add("rows in " .. (self.leftover and self.leftover.path or ""), self.leftover and self.leftover.count or 0)
+  add("rows in " .. (self.leftover and self.leftover.path or ""),
+    self.leftover and self.leftover.count or 0)
   return table.concat(parts, "; ")
 end
 
@@ -166,7 +167,8 @@ local function finish(self, found)
   if self.fault then output.complain(self.fault) end
   local fault = self.leftover and self.leftover:close()
   if fault then
-    output.complain(("%s cannot be written: %s; rows are missing in it"):format(self.leftover.path, fault))
+    output.complain(("%s cannot be written: %s; rows are missing in it"):format(
+      self.leftover.path, fault))
     self.fault = self.fault or fault
   end
   output.complain(summary(self, found, waiting))

@@ -11,7 +11,8 @@ local M = {}
 
 M.summary = "Send many messages durably: a store keeps what became of each."
 
-M.broken_text = "what the store has marked is not sent again by itself; see `koresms campaign status`"
+M.broken_text = "what the store has marked is not sent again by itself; "
+  .. "see `koresms campaign status`"
 
 local USAGE = 2
 

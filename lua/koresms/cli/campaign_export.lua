@@ -12,10 +12,11 @@ local USAGE = 2
 local fields = { "to", "from", "id", "dedupe", "state", "code", "attempts", "at", "detail" }
 
 function M.define(command)
-  command:description(M.summary .. " CSV with a header, or JSON lines with the same keys. Numbers are "
-    .. "whole: it is as secret as the file that was imported.")
+  command:description(M.summary .. " CSV with a header, or JSON lines with the same keys. Numbers "
+    .. "are whole: it is as secret as the file that was imported.")
   command:argument("name"):argname("NAME")
-  command:option("--state"):argname("STATE"):overwrite(false):description("Only those in this state.")
+  command:option("--state"):argname("STATE"):overwrite(false)
+    :description("Only those in this state.")
   command:flag("--json"):description("Print a JSON object for each message.")
 end
 

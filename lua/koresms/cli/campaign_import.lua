@@ -116,7 +116,9 @@ local function prepare(store, arguments, from)
   if ok then return true end
   local status = store:status(arguments.name)
   if not status then return nil, text end
-  if status.state == "cancelled" then return nil, "this campaign is cancelled; take another name" end
+  if status.state == "cancelled" then
+    return nil, "this campaign is cancelled; take another name"
+  end
   if arguments.expires then
     output.complain("the campaign is there already, and keeps when it expires")
   end
@@ -131,7 +133,9 @@ local function stream(rows)
       return nil
     end
     local fault, message = message_of(rows, row)
-    if fault then error(rows:complaint(row, fault .. "; this row has changed since it was checked"), 0) end
+    if fault then
+      error(rows:complaint(row, fault .. "; this row has changed since it was checked"), 0)
+    end
     return message
   end
 end
@@ -161,8 +165,8 @@ function M.run(store, arguments)
     ok, text = store:finish_import(arguments.name)
   end
   if not ok then return complain(text) end
-  output.complain(("%d rows: %d new in campaign '%s', %d were there or repeat others%s"):format(count,
-    added, output.plain(arguments.name), duplicates, arguments.start and "; it runs"
+  output.complain(("%d rows: %d new in campaign '%s', %d were there or repeat others%s"):format(
+    count, added, output.plain(arguments.name), duplicates, arguments.start and "; it runs"
       or (before == nil or before == "importing" or before == "paused")
         and "; it is paused (koresms campaign resume)" or ""))
   return 0

@@ -14,7 +14,8 @@ local function told(ok, text, done)
 end
 
 local function name_of(command)
-  command:argument("name"):argname("NAME"):description("The campaign; the applications' is `outbox`.")
+  command:argument("name"):argname("NAME")
+    :description("The campaign; the applications' is `outbox`.")
 end
 
 M.pause = { summary = "Have a campaign wait." }
@@ -53,8 +54,9 @@ end
 
 function M.cancel.run(store, arguments)
   local count, text = store:cancel(arguments.name)
-  return told(count, text, count and ("campaign '%s' is cancelled, %d messages were skipped"):format(
-    output.plain(arguments.name), count))
+  return told(count, text, count
+    and ("campaign '%s' is cancelled, %d messages were skipped"):format(
+      output.plain(arguments.name), count))
 end
 
 M.resolve = { summary = "Decide about messages that are unknown, or were rejected." }
@@ -176,7 +178,8 @@ local function limit(text)
   if text == "false" then return false end
   local number = text:find("^%d+$") and tonumber(text)
   if number and number >= 1 and number <= 1e6 then return number end
-  return nil, ("'%s' is neither a whole number from 1 to 1000000 nor false"):format(mask.text(text, 40))
+  return nil, ("'%s' is neither a whole number from 1 to 1000000 nor false"):format(
+    mask.text(text, 40))
 end
 
 function M.quota.define(command)

@@ -81,7 +81,8 @@ local function names_of(store, arguments)
   end
   local running = table.concat(found, ", ")
   if found[1] and is_terminal(0) then
-    io.stderr:write(("koresms: these campaigns run: %s. Send for all of them? [y/N] "):format(running))
+    io.stderr:write(("koresms: these campaigns run: %s. Send for all of them? [y/N] "):format(
+      running))
     local answer = io.stdin:read("*l")
     if answer and answer:lower():find("^y") then return true end
   end
@@ -119,8 +120,8 @@ local function status_of(store, outcome, failed)
     end
   end
   if unknown > 0 then
-    output.complain(("%d messages are unknown: see `koresms campaign export NAME --state unknown` and "
-      .. "`koresms campaign resolve`"):format(unknown))
+    output.complain(("%d messages are unknown: see `koresms campaign export NAME --state unknown` "
+      .. "and `koresms campaign resolve`"):format(unknown))
     return UNKNOWN
   end
   if failed or outcome.left then return STOPPED end

@@ -115,7 +115,8 @@ function csv_format.open(self)
     return nil, "no sender: give a column 'from' or --from, or set KORESMS_FROM", line
   end
   other = not columns.id and near("id", names, self.meant)
-  self.remark = other and located(self, not_meant(other, "id"), line) or text_remark(self, names, line)
+  self.remark = other and located(self, not_meant(other, "id"), line)
+    or text_remark(self, names, line)
   self.header, self.names, self.places = text, names, columns
   self.extra = false
   for _, name in ipairs(names) do self.extra = self.extra or not known[name] end

@@ -41,7 +41,8 @@ local function object(row)
   local ok, value = pcall(json.decode, row)
   -- The decoder's own text says where, and repeats nothing of the line.
   if not ok then
-    return nil, "no JSON object: " .. tostring(value) .. (tostring(value):find("T_END") and ONE_LINE or "")
+    return nil, "no JSON object: " .. tostring(value)
+      .. (tostring(value):find("T_END") and ONE_LINE or "")
   end
   local bare = row:gsub("\\.", ""):gsub('"[^"]*"', '""')
   for _, pattern in ipairs(odd_numbers) do

@@ -14,7 +14,8 @@ local EXISTS = "it exists; --rest takes the name of a new file"
 -- @treturn ?string
 function M.fault(path)
   if path == "-" then
-    return "--rest: standard output has the results; give the name of a new file (./- for one called -)"
+    return "--rest: standard output has the results; give the name of a new file "
+      .. "(./- for one called -)"
   end
   return core.file_mode(path) and ("%s: %s"):format(path, EXISTS) or nil
 end

@@ -29,7 +29,8 @@ function M.open(path)
     self.start = 0
     self.copy, why = io.tmpfile()
     if not self.copy then
-      return nil, ("no temporary file can be made: %s; give the input as a file"):format(tostring(why))
+      return nil, ("no temporary file can be made: %s; give the input as a file"):format(
+        tostring(why))
     end
   end
   return self
@@ -40,7 +41,9 @@ local function first_time(self)
   if not text then return nil, why end
   if self.copy then
     local written, reason = checked_io.write(self.copy, text)
-    if not written then return nil, "it cannot be kept in a temporary file: " .. tostring(reason) end
+    if not written then
+      return nil, "it cannot be kept in a temporary file: " .. tostring(reason)
+    end
   end
   self.size = self.size + #text
   return text

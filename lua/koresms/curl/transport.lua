@@ -47,7 +47,8 @@ function M.new(settings, origin, head)
   return setmetatable({ engine = engine, new_request = curl.request,
     next_finished = curl.next_finished, proxied = proxy ~= nil,
     -- The secrets that libcurl is given, and the address that they came in.
-    clean = mask.cleaner(proxy and proxy.user and { settings.proxy, proxy.user, proxy.password } or {}),
+    clean = mask.cleaner(proxy and proxy.user
+      and { settings.proxy, proxy.user, proxy.password } or {}),
   }, Transport)
 end
 

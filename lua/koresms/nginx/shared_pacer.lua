@@ -10,9 +10,9 @@ local pacer = require "koresms.pacer"
 
 local M = {}
 
--- So many records stay besides those that are in use. A process that is killed between writing a record
--- and counting it leaves the count one behind for good, and the last number is then found by
--- going on from there.
+-- So many records stay besides those that are in use. A process that is killed between writing a
+-- record and counting it leaves the count one behind for good, and the last number is then found
+-- by going on from there.
 local MARGIN = 64
 
 -- At every so manieth record that is written, so many old ones are deleted at most: more than

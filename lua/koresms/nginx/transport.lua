@@ -166,7 +166,8 @@ local DOING = {
   receive = "reply of %s",
 }
 
-local NAME_SERVER = "timeout; the name server of the directive `resolver` may be what does not answer"
+local NAME_SERVER = "timeout; the name server of the directive `resolver` may be what "
+  .. "does not answer"
 
 local function failed(to, starts, phase, text)
   local name

@@ -26,7 +26,8 @@ function M.text_fault(text)
   return utf8.fault(text)
 end
 
--- A message as a row: recipient, sender, ref, dedupe, expires; nil, text, code where it will not do.
+-- A message as a row: recipient, sender, ref, dedupe, expires; nil, text, code where it will not
+-- do.
 local function row_of(message)
   local to = message.to
   local ok, text, code = e164(to)

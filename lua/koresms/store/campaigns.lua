@@ -24,7 +24,9 @@ function campaigns:create(campaign, ...)
   misuse.check_arity("create", 2, ...)
   local where = "bad argument #1 to 'create'"
   misuse.check(where, "field", campaign, create_types)
-  if campaign.name == nil then misuse.raise(where .. " (field 'name': string expected, got nil)") end
+  if campaign.name == nil then
+    misuse.raise(where .. " (field 'name': string expected, got nil)")
+  end
   local fault = output.name_fault(campaign.name)
   if fault then return nil, "name: " .. fault, "config" end
   if campaign.from then
@@ -43,11 +45,12 @@ function campaigns:create(campaign, ...)
   if not conn then return base.failed(self, text) end
   local rows
   rows, text = conn:run("create", campaign.name, campaign.from, expires,
-    campaign.importing and "importing" or "paused", campaign.importing and "its import has not ended"
-      or "new")
+    campaign.importing and "importing" or "paused",
+    campaign.importing and "its import has not ended" or "new")
   if not rows then return base.failed(self, text) end
   if not rows[1] then
-    return nil, ("there is a campaign called %s already"):format(output.name(campaign.name)), "config"
+    return nil, ("there is a campaign called %s already"):format(output.name(campaign.name)),
+      "config"
   end
   rows, text = conn:run("event", rows[1].id, "create", nil)
   if not rows then return base.failed(self, text) end
@@ -117,7 +120,8 @@ function campaigns:pause(name, reason, ...)
   local conn, row, code = base.open_campaign(self, "pause", name)
   if not conn then return nil, row, code end
   if row.state == "importing" then
-    return nil, ("campaign %s is being imported; no worker takes it"):format(output.name(name)), "config"
+    return nil, ("campaign %s is being imported; no worker takes it"):format(output.name(name)),
+      "config"
   end
   return change(self, conn, row, "paused", output.reason(reason or "paused"), nil, "pause")
 end
@@ -197,7 +201,9 @@ function campaigns:resolve(name, options, ...)
   end
   rows, text = conn:run("event", row.id, "resolve", from .. " " .. options[from])
   if not rows then return base.failed(self, text) end
-  if from == "unknown" then return base.in_pieces(self, conn, "resolve_unknown", row.id, shown, to) end
+  if from == "unknown" then
+    return base.in_pieces(self, conn, "resolve_unknown", row.id, shown, to)
+  end
   return base.in_pieces(self, conn, "retry_rejected", row.id, shown, options.code)
 end
 

@@ -196,7 +196,9 @@ end
 local metatable = {
   __index = store, __name = base.NAME, __metatable = base.NAME,
   __close = function(self) self:close() end,
-  __tostring = function(self) return ("koresms.store (%s)"):format(self.own().link.location.shown) end,
+  __tostring = function(self)
+    return ("koresms.store (%s)"):format(self.own().link.location.shown)
+  end,
 }
 
 -- The location that the settings name.
@@ -234,7 +236,8 @@ function M.open(new_client, where, ...)
   made, text = link.new(parsed)
   if not made then return nil, text, "config" end
   local own = { link = made, problem = nil, new_client = new_client }
-  -- Behind a function: whatever prints tables may print a store, and its address may hold a password.
+  -- Behind a function: whatever prints tables may print a store, and its address may hold a
+  -- password.
   local self = setmetatable({ own = function() return own end }, metatable)
   if not made:is_absent() then
     local ok, why, code = made:open()

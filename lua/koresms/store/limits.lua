@@ -36,8 +36,8 @@ function M.of_settings(options)
       if value ~= nil then
         local wrong = value ~= false and (type(value) ~= "number" or row.check(value))
         if wrong then
-          return nil, ("%s: %s"):format(level.name(row), wrong == true and "expected a number or false"
-            or wrong)
+          return nil, ("%s: %s"):format(level.name(row),
+            wrong == true and "expected a number or false" or wrong)
         end
         found[window.name], found.given[window.name] = value, level.name(row)
         break

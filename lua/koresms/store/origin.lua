@@ -9,9 +9,9 @@
 local M = {}
 
 --- Why all is paused.
-M.REASON = "the database was promoted or restored: the last marks may be missing in it, and what it "
-  .. "calls pending may have been sent; look at what was sent, then `koresms campaign resume NAME "
-  .. "--accept`"
+M.REASON = "the database was promoted or restored: the last marks may be missing in it, and what "
+  .. "it calls pending may have been sent; look at what was sent, then `koresms campaign resume "
+  .. "NAME --accept`"
 
 local function beside(link)
   return link.location.where .. "-run"

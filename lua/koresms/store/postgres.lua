@@ -63,7 +63,8 @@ M.statements = {
   -- $4: a state from which it goes; null: any but cancelled.
   set_state = [[update koresms_campaign set state = $2::text, reason = $3::text
     where id = $1::int and state <> 'cancelled' and ($4::text is null or state = $4::text)]],
-  pause_all = "update koresms_campaign set state = 'paused', reason = $1::text where state = 'running'",
+  pause_all = [[update koresms_campaign set state = 'paused', reason = $1::text
+    where state = 'running']],
   event = [[insert into koresms_event (campaign, what, why)
     values ($1::int, $2::text, $3::text)]],
   counts = [[select state, count(*) as n from koresms_message where campaign = $1::int
@@ -108,8 +109,8 @@ M.statements = {
     where free_at > clock_timestamp() + (span + 32) * interval '1 second']],
 
   -- $2, $3: permits that are kept for single sends.
-  look = [[select c.state, c.reason, a.reason as pause_reason, greatest(0, ]] .. left("a.paused_until")
-    .. [[) as paused, a.per_minute, a.per_hour,
+  look = [[select c.state, c.reason, a.reason as pause_reason,
+      greatest(0, ]] .. left("a.paused_until") .. [[) as paused, a.per_minute, a.per_hour,
       (select ]] .. left("min(m.due)") .. [[ from koresms_message m
         where m.campaign = c.id and m.state = 'pending') as due,
       exists (select 1 from koresms_message m
@@ -117,7 +118,8 @@ M.statements = {
       exists (select 1 from koresms_worker w
         where w.id = $4::bigint and w.until > clock_timestamp()) as alive,
       coalesce(s.timeline = ]] .. schema.timeline .. [[, false) as original,
-      ]] .. permit_wait(60, "$2::int") .. [[ as minute, ]] .. permit_wait(3600, "$3::int") .. [[ as hour
+      ]] .. permit_wait(60, "$2::int") .. [[ as minute,
+      ]] .. permit_wait(3600, "$3::int") .. [[ as hour
     from koresms_campaign c, koresms_account a, koresms_schema s where c.id = $1::int]],
 
   -- $3: epoch seconds of the moment at which a person was shown how many.
@@ -226,7 +228,8 @@ chosen as materialized (
   order by m.due, m.id limit greatest(0, least(]] .. table.concat(most, ", ") .. [[))
   for update of m skip locked)]] .. (names[1] and [[,
 used as (
-  update koresms_permit p set free_at = clock_timestamp() + (span + $7::float8) * interval '1 second'
+  update koresms_permit p
+  set free_at = clock_timestamp() + (span + $7::float8) * interval '1 second'
   where (span, slot) in (]] .. table.concat(used, " union all ") .. "))" or "") .. [[
 
 update koresms_message m set state = next, worker = $2::bigint, at = clock_timestamp(),

@@ -19,7 +19,8 @@ Rota.__index = Rota
 
 local function add(self, row)
   if self.by_id[row.id] then return end
-  local campaign = { id = row.id, name = row.name, again = 0, state = row.state, reason = row.reason }
+  local campaign = { id = row.id, name = row.name, again = 0, state = row.state,
+    reason = row.reason }
   self.by_id[row.id] = campaign
   if row.id == OUTBOX then self.outbox = campaign else self.list[#self.list + 1] = campaign end
 end
@@ -103,7 +104,8 @@ local reasons = {
     if found.due > 0 then return math.min(found.due, POLL), "next attempt" end
   end,
   function(found)
-    local wait = math.max(found.per_minute and found.minute or 0, found.per_hour and found.hour or 0)
+    local wait = math.max(found.per_minute and found.minute or 0,
+      found.per_hour and found.hour or 0)
     if wait > 0 then return math.min(wait, POLL), "quota" end
   end,
 }

@@ -312,8 +312,9 @@ function M.open(store, options, open, failed)
     return refuse(text)
   end
   local self = setmetatable({
-    worker = works, rota = list, client = client, timeout = timeout, owns_client = not options.client, own = own,
-    lock = lock ~= true and lock or nil, concurrency = options.concurrency, asks = options.stop,
+    worker = works, rota = list, client = client, timeout = timeout,
+    owns_client = not options.client, own = own, lock = lock ~= true and lock or nil,
+    concurrency = options.concurrency, asks = options.stop,
     on_wait = options.on_wait, fail = function(why) failed(store, why) end,
     has_start_before = delivery.START_BEFORE or false,
     ready = {}, begun = {}, runs = {}, pauses = {}, handed = 0, received = 0,

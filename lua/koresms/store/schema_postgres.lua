@@ -53,8 +53,8 @@ M.steps = {
     "insert into koresms_account default values",
     "insert into koresms_campaign (id, name, state) values (1, 'outbox', 'running')",
     "select setval(pg_get_serial_sequence('koresms_campaign', 'id'), 1)",
-    "insert into koresms_schema values (1, (select system_identifier::text from pg_control_system()), "
-      .. TIMELINE .. ")",
+    "insert into koresms_schema values (1, "
+      .. "(select system_identifier::text from pg_control_system()), " .. TIMELINE .. ")",
   },
 }
 

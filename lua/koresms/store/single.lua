@@ -71,8 +71,9 @@ local function take(works, message, deadline)
       if row == nil then return nil, not_sent(message, "store", why, true) end
     end
     if clock() + math.min(wait, LOOK) >= deadline then
-      local result = not_sent(message, "rate_limited", ("no permit of the store before the deadline; "
-        .. "the next one comes in %.1f s"):format(math.max(wait, 0)), true)
+      local result = not_sent(message, "rate_limited",
+        ("no permit of the store before the deadline; the next one comes in %.1f s"):format(
+          math.max(wait, 0)), true)
       result.retry_after = math.max(wait, 0)
       return nil, result
     end
@@ -85,7 +86,8 @@ local function state_of(result)
   return result.outcome == "not_sent" and "skipped" or result.outcome
 end
 
--- Stores the ending, whatever it takes for a few seconds. Returns nil and a text where it cannot be.
+-- Stores the ending, whatever it takes for a few seconds. Returns nil and a text where it cannot
+-- be.
 local function finish(works, row, result)
   works:finish(row, { state = state_of(result), wait = 0, code = result.code,
     detail = states.detail(result) })

@@ -61,7 +61,8 @@ M.statements = {
     from json_each(?2) where true on conflict (campaign, dedupe) do nothing]],
   suppress = [[insert into koresms_suppressed (recipient)
     select value from json_each(?1) where true on conflict do nothing]],
-  unsuppress = "delete from koresms_suppressed where recipient in (select value from json_each(?1))",
+  unsuppress = [[delete from koresms_suppressed
+    where recipient in (select value from json_each(?1))]],
 
   lease = [[insert into koresms_worker (id, name, until)
     values (?1, ?2, unixepoch() + cast(?3 as integer))

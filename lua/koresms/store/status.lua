@@ -28,7 +28,8 @@ end
 function M.of(link, campaign)
   local rows, text = link:run("counts", campaign.id)
   if not rows then return nil, text end
-  local found = { name = campaign.name, state = campaign.state, reason = campaign.reason, total = 0 }
+  local found = { name = campaign.name, state = campaign.state, reason = campaign.reason,
+    total = 0 }
   for state in pairs(output.states) do found[state] = 0 end
   for _, row in ipairs(rows) do
     found[row.state] = row.n

@@ -1,11 +1,11 @@
 --- A worker: takes messages out of a store, and puts back what became of them.
 --
--- One turn is one transaction: it stores what has ended, takes permits, and marks rows as `sending`;
--- those rows, and no others, then leave at once. An ending leaves memory when its transaction is
--- known to have been committed. Where the answer to a turn is lost, nobody knows whether it took
--- effect: nothing is repaired, the worker goes on under a new number, and what it may have marked
--- under the old one is found by the sweep once that number's lease is over. Endings of rows are
--- stored under the number that took them.
+-- One turn is one transaction: it stores what has ended, takes permits, and marks rows as
+-- `sending`; those rows, and no others, then leave at once. An ending leaves memory when its
+-- transaction is known to have been committed. Where the answer to a turn is lost, nobody knows
+-- whether it took effect: nothing is repaired, the worker goes on under a new number, and what
+-- it may have marked under the old one is found by the sweep once that number's lease is over.
+-- Endings of rows are stored under the number that took them.
 --
 -- Whoever changes this changes spec/model/outbox.pml first.
 -- @module koresms.store.worker
@@ -19,8 +19,8 @@ local M = {}
 local clock = core.clock
 local json = cjson.new()
 
---- Seconds for which a worker is taken for alive after its last sign. It renews its lease, and looks
--- for the dead, six times as often.
+--- Seconds for which a worker is taken for alive after its last sign. It renews its lease, and
+-- looks for the dead, six times as often.
 M.LEASE = 60
 
 local function interval() return M.LEASE / 6 end
@@ -353,7 +353,8 @@ end
 
 --- Ends the worker. Its lease goes where it has stored all that it knows.
 function Worker:close()
-  if self.conn and self.link.conn == self.conn and #self.endings == 0 and not self.failing_since then
+  if self.conn and self.link.conn == self.conn and #self.endings == 0
+    and not self.failing_since then
     self.link:run("lease", self.number, self.name, -1)
   end
 end
