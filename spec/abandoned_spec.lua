@@ -8,7 +8,7 @@ local broken_off = require "spec.support.broken_off"
 local MARK = "a yield of the caller's"
 
 -- How often each case is played.
-local TIMES = broken_off.long and 200 or 12
+local TIMES = broken_off.long and 200 or 8
 
 describe("a coroutine that is abandoned", function()
   local ground, ledger
@@ -44,7 +44,7 @@ describe("a coroutine that is abandoned", function()
       ledger.place = "time " .. i
       f(i)
       yields = false
-      for _, kind in ipairs { "refused", "ok", "throttled" } do ledger:send(kind) end
+      for _, kind in ipairs { "refused", "throttled", "ok" } do ledger:send(kind) end
       local good = ledger:verify()
       broken_off.assert_none(ledger.problems)
       if not good then break end
@@ -114,6 +114,15 @@ describe("a coroutine that is abandoned", function()
     assert.truthy(yielded >= TIMES)
   end)
 
+  -- For streams that might be stuck.
+  local function stop_after(seconds)
+    local ends = os.time() + seconds * broken_off.patience
+    return function()
+      if os.time() > ends then error("the stream is stuck", 0) end
+      return false
+    end
+  end
+
   -- Takes a stream's results in coroutines, each of which is left at its first yield.
   local function abandon_stream(i, options)
     local stream = ledger:stream(options)
@@ -150,7 +159,7 @@ describe("a coroutine that is abandoned", function()
           yield()
         end
         return list[mine]
-      end, { concurrency = 1 + i % 3 })
+      end, { concurrency = 1 + i % 3, stop = stop_after(5) })
       local places = {}
       local function take()
         local result = iterator()

@@ -52,7 +52,7 @@ describe("a send that is broken off", function()
   for _, kind in ipairs { "ok", "refused", "throttled", "cut", "reset" } do
     for _, way in ipairs { { "a kept connection" }, { "a new connection", { max_idle = 0 } } } do
       it(("spoils nothing for others: %s, %s"):format(kind, way[1]), function()
-        sweep { name = kind .. ", " .. way[1], settings = way[2], few = 50, play = play(kind) }
+        sweep { name = kind .. ", " .. way[1], settings = way[2], few = 30, play = play(kind) }
       end)
     end
   end
@@ -67,9 +67,8 @@ describe("a send that is broken off", function()
   end)
 
   it("spoils nothing for others, with functions of the caller's", function()
-    sweep { name = "callbacks", few = 50, play = play("ok", { ["not_sent/sign"] = 0 }),
-      settings = { client_id = nil, on_event = function() end,
-        token = function() return "a.b" end } }
+    sweep { name = "callbacks", few = 30, play = play("ok", { ["not_sent/sign"] = 0 }),
+      settings = { client_id = nil, on_event = function() end, token = function() return "a.b" end } }
   end)
 end)
 
@@ -90,9 +89,7 @@ describe("a close that is broken off", function()
     end
     local to = ledger.ground:number("ok")
     local ok, _, _, code = pcall(ledger.client.send, ledger.client, { to = to })
-    if not ok or code ~= "cancelled" then
-      ledger:problem("closed, and sends: %s", tostring(code))
-    end
+    if not ok or code ~= "cancelled" then ledger:problem("closed, and sends: %s", tostring(code)) end
   end
 
   local function close_at(ledger, n)
@@ -109,7 +106,7 @@ describe("a close that is broken off", function()
   end
 
   it("leaves a client that sends or is closed", function()
-    sweep { name = "close", few = 20, play = function(ledger, n)
+    sweep { name = "close", few = 12, play = function(ledger, n)
       ledger:send("ok")
       close_at(ledger, n)
       for _, kind in ipairs { "refused", "ok" } do ledger:send(kind, CLOSED) end
@@ -119,7 +116,7 @@ describe("a close that is broken off", function()
 
   for _, kind in ipairs { "ok", "refused", "throttled", "cut", "slow" } do
     it("loses no more than one answer of a stream: " .. kind, function()
-      sweep { name = "close, a stream: " .. kind, few = 20, play = function(ledger, n)
+      sweep { name = "close, a stream: " .. kind, few = 12, play = function(ledger, n)
         local stream = ledger:stream { kinds = { "ok", kind, kind, kind, kind, "ok" },
           concurrency = 3, also = CLOSED }
         stream:step()
