@@ -1,8 +1,8 @@
 -- Random sequences of faults. SEED=n begins with the sequence of that seed, and
 -- FAULTS_COUNT=n plays so many; FAULTS=long plays 20,000.
 
+local random = require "spec.support.fault_random" -- first: see support/breaker.lua
 local bed_support = require "spec.support.fault_bed"
-local random = require "spec.support.fault_random"
 
 local LONG, SHORT = 20000, 600
 

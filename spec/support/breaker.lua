@@ -39,6 +39,8 @@ local function create_watched(f)
   return thread
 end
 
+coroutine.create = create_watched -- luacheck: ignore 122
+
 --- Sees from now on which coroutines are made. Compiled code has no hooks.
 function M.start()
   coroutine.create = create_watched -- luacheck: ignore 122

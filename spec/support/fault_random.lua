@@ -1,35 +1,19 @@
 --- Random sequences of faults: a client with random settings sends some messages to servers
--- that play random scenarios, and what it says is compared with what they know.
+-- that play random scenarios, and what it says is compared with what they know. In some, an error
+-- breaks sends and steps of streams off at random places.
 --
 -- Everything follows from the seed of a sequence, but for the order of events in time.
 
+local breaker = require "spec.support.breaker" -- before what makes coroutines
+
 local bed_support = require "spec.support.fault_bed"
 local faults = require "spec.support.faults"
+local lfs = require "lfs"
+local new_dice = require "spec.support.dice"
 
 local step = faults.step
 
 local M = {}
-
--- Random numbers that are the same on every Lua -------------------------------------------
-
-local Dice = {}
-Dice.__index = Dice
-
-local function new_dice(seed)
-  local self = setmetatable({ state = seed % 2147483646 + 1 }, Dice)
-  for _ = 1, 5 do self:roll(2) end -- neighbouring seeds begin alike
-  return self
-end
-
---- A whole number from 1 to n.
-function Dice:roll(n)
-  self.state = self.state * 16807 % 2147483647
-  return math.floor(self.state / 2147483647 * n) + 1
-end
-
-function Dice:one_of(list) return list[self:roll(#list)] end
-
-function Dice:chance(percent) return self:roll(100) <= percent end
 
 -- What the servers do -----------------------------------------------------------------------
 
@@ -119,25 +103,62 @@ local function settings_of(dice, way)
   return out
 end
 
--- Sends all messages, one by one or at once. Returns their results, and the seconds each took.
-local function send_all(dice, bed, client, timeout, at_once)
+-- Places at which a send may be broken off: some are behind its end.
+local PLACES = 1500
+
+-- Calls a function, broken off at a random place or not. Returns whether it was, and what it gives.
+local function call(dice, breaks, f, ...)
+  if not (breaks and dice:chance(40)) then return false, f(...) end
+  local function look(fired, ok, ...)
+    if ok then return false, ... end
+    if not fired or (...) ~= breaker.ERROR then error((...), 0) end
+    return true
+  end
+  return look(breaker.run(dice:roll(PLACES), f, ...))
+end
+
+-- Sends messages one by one. One that is broken off has no result but what is known of it.
+local function send_each(dice, bed, client, timeout, breaks)
   local results, took = {}, {}
+  for i = 1, dice:roll(5) do
+    local to = bed:number()
+    local begin = bed_support.clock()
+    local broken, accepted, _, _, failed = call(dice, breaks, client.send, client,
+      { to = to, id = to }, { timeout = timeout })
+    results[i] = broken and { to = to, id = to, broken = true } or accepted or failed
+    took[i] = bed_support.clock() - begin
+  end
+  return results, took
+end
+
+-- Sends them at once. Each step that is broken off may lose the message that it was at.
+local function send_many(dice, bed, client, timeout, breaks)
+  local results, took, list, losses = {}, {}, {}, 0
   local count = dice:roll(5)
-  if at_once then
-    local list = {}
-    for i = 1, count do list[i] = { to = bed:number() } end
-    for result in client:send_many(list, { timeout = timeout, concurrency = dice:roll(4) }) do
+  for i = 1, count do
+    local to = bed:number()
+    list[i] = { to = to, id = to }
+  end
+  local iterate = client:send_many(list, { timeout = timeout, concurrency = dice:roll(4) })
+  while true do
+    local broken, result = call(dice, breaks and losses < 3, iterate)
+    if broken then
+      losses = losses + 1
+    elseif not result then
+      break
+    else
+      assert(list[result.index].to == result.to, "a message has the place of another")
       assert(not results[result.index], "a message has two results")
       results[result.index], took[result.index] = result, result.elapsed
     end
-    assert(#results == count, "a message has no result")
-    return results, took
   end
   for i = 1, count do
-    local begin = bed_support.clock()
-    results[i] = bed:send(client, { timeout = timeout })
-    took[i] = bed_support.clock() - begin
+    if not results[i] then
+      losses = losses - 1
+      results[i], took[i] = { to = list[i].to, id = list[i].id, broken = true }, 0
+    end
   end
+  assert(losses >= 0, "a message has no result")
   return results, took
 end
 
@@ -184,6 +205,20 @@ local function check(result, server, throttled, took, timeout, settings)
   holds(took < timeout + bed_support.LATE, "past its deadline")
 end
 
+-- What holds for a message that was broken off while its last of so many attempts was at work:
+-- it is nobody's to repeat.
+local function check_broken(server, attempts, throttled, settings)
+  local function holds(condition, what)
+    if not condition then
+      error(("%s (broken off, attempts %d, processed %d, throttled %d)"):format(what, attempts,
+        server.processed, throttled), 0)
+    end
+  end
+  holds(server.processed <= attempts, "processed more often than attempted")
+  holds(server.processed <= throttled + 1, "repeated where it may duplicate")
+  holds(server.processed <= settings.retries + 1, "too many repeats")
+end
+
 -- A connection on which a message was lost carries no other. An attempt of it that the server
 -- refused properly was not lost there.
 local function check_connections(connections, lost)
@@ -196,6 +231,13 @@ local function check_connections(connections, lost)
       end
     end
   end
+end
+
+local function descriptors()
+  for _ = 1, 2 do collectgarbage() end
+  local count = 0
+  for _ in lfs.dir("/proc/self/fd") do count = count + 1 end
+  return count
 end
 
 -- The client is as good as new, once the faults that are left have been played.
@@ -218,16 +260,18 @@ function M.play(bed, seed)
   bed.ways = bed.ways or ways(bed)
   local dice = new_dice(seed)
   local way, at_once = choose_way(dice, bed.ways), dice:chance(30)
-  local settings = settings_of(dice, way)
+  local settings, breaks = settings_of(dice, way), dice:chance(30)
   local connections, names, stalls = {}, {}, true
   if way.rows then connections, names, stalls = scripts(dice, bed, way.rows, at_once) end
   local timeout = (stalls and 0.06 or 0.3) * bed_support.patience
-  local told = ("%s%s: %s; retries %d, max_idle %g"):format(way.name,
-    at_once and ", a stream" or "", table.concat(names, ", "), settings.retries, settings.max_idle)
+  local told = ("%s%s%s: %s; retries %d, max_idle %g"):format(way.name,
+    at_once and ", a stream" or "", breaks and ", broken off" or "", table.concat(names, ", "),
+    settings.retries, settings.max_idle)
   if way.rows then (way.hop or way.server):script(connections, way.default) end
   if way.hop then way.server:script() end
-  local throttled, wrong = {}, nil
+  local throttled, begun, wrong = {}, {}, nil
   settings.on_event = function(event)
+    if event.kind == "attempt" then begun[event.id] = event.attempt end
     if event.kind ~= "retry" then return end
     -- The client lets no error of a listener through, so it is looked at later.
     if not REPEATED[event.code] then wrong = event.code end
@@ -235,10 +279,13 @@ function M.play(bed, seed)
       throttled[event.id] = (throttled[event.id] or 0) + 1
     end
   end
+  local open = breaks and descriptors()
   local client = bed:client(way.server.origin, settings)
   local count = 0
+  if breaks then breaker.start() end
   local ok, problem = pcall(function()
-    local results, took = send_all(dice, bed, client, timeout, at_once)
+    local send_all = at_once and send_many or send_each
+    local results, took = send_all(dice, bed, client, timeout, breaks)
     count = #results
     if way.rows then check_after(bed, client, timeout) end
     client:close()
@@ -249,12 +296,22 @@ function M.play(bed, seed)
     for i, result in ipairs(results) do
       local server = seen[result.to] or NEVER
       assert(server.processed == (stats.to[result.to] or 0), "the server's counts differ")
-      check(result, server, throttled[result.id] or 0, took[i], timeout, settings)
+      local times = throttled[result.id] or 0
+      if result.broken then
+        check_broken(server, begun[result.id] or 0, times, settings)
+      else
+        check(result, server, times, took[i], timeout, settings)
+      end
       lost[result.to] = result.outcome == "unknown" and not result.status
     end
     check_connections(stats.connections, lost)
   end)
   client:close()
+  if breaks then
+    breaker.stop()
+    local left = descriptors() - open
+    if ok and left ~= 0 then ok, problem = false, left .. " descriptors stay open" end
+  end
   return told, not ok and tostring(problem) or nil, count
 end
 
