@@ -153,7 +153,7 @@ test:
 	@MAKE='$(MAKE)' sh tools/test.sh
 
 SPEC ?= spec
-specs: all $(if $(filter-out %_spec.lua,$(SPEC))$(filter %memory_spec.lua,$(SPEC)),memory-host)
+specs: all $(if $(filter-out %_spec.lua,$(SPEC))$(filter %memory_spec.lua %allocator_spec.lua,$(SPEC)),memory-host)
 	KSMS_BUILD=$(BUILD) $(LUA) "$$(command -v busted)" $(BUSTED_FLAGS) $(SPEC)
 
 # Some specs where libraries and system are taken for older ones than they are.

@@ -5,16 +5,6 @@ local broken_off = require "spec.support.broken_off"
 
 local breaker = broken_off.breaker
 
--- What is sent after a send of this kind was broken off: its answer would be wrong for the next.
-local NEXT = {
-  ok = { "refused", "ok", "throttled" },
-  refused = { "ok", "refused", "cut" },
-  throttled = { "ok", "refused", "ok" },
-  repeated = { "ok", "refused", "ok" },
-  cut = { "ok", "refused", "ok" },
-  reset = { "refused", "ok", "ok" },
-}
-
 describe("a send that is broken off", function()
   local ground
 
@@ -24,23 +14,8 @@ describe("a send that is broken off", function()
   end)
   teardown(function() ground:stop() end)
 
-  -- Breaks off one send, and sends some more.
   local function play(kind, also)
-    return function(ledger, n)
-      local client, to = ledger.client, ledger.ground:number(kind)
-      local fired, ok, accepted, _, _, failed = breaker.run(n, client.send, client,
-        { to = to, id = to })
-      if ok then
-        -- Where the error was kept from the send, all is as if there had been none.
-        ledger:told(to, accepted or failed, fired and also)
-      elseif fired then
-        if accepted ~= breaker.ERROR then ledger:problem("raised %s", tostring(accepted)) end
-        ledger:lost({ { to = to, id = to } }, 1)
-      else
-        ledger:problem("raised %s", tostring(accepted))
-      end
-      for _, next_kind in ipairs(NEXT[kind]) do ledger:send(next_kind) end
-    end
+    return function(ledger, n) ledger:break_off(kind, n, also) end
   end
 
   local function sweep(case)

@@ -222,6 +222,36 @@ function Ledger:send(kind, also)
   self:told(to, accepted or failed, also)
 end
 
+-- What is sent after a send of this kind was broken off: its answer would be wrong for the next.
+local NEXT = {
+  ok = { "refused", "ok", "throttled" },
+  refused = { "ok", "refused", "cut" },
+  throttled = { "ok", "refused", "ok" },
+  repeated = { "ok", "refused", "ok" },
+  cut = { "ok", "refused", "ok" },
+  reset = { "refused", "ok", "ok" },
+}
+
+--- Sends a message, broken off at its n-th place, and some more in the ordinary way.
+-- @tparam string kind
+-- @tparam number n
+-- @tparam[opt] table also what may be told, too, where the error did not come out
+function Ledger:break_off(kind, n, also)
+  local client, to = self.client, self.ground:number(kind)
+  local fired, ok, accepted, _, _, failed = breaker.run(n, client.send, client,
+    { to = to, id = to })
+  if ok then
+    -- Where the error was kept from the send, all is as if there had been none.
+    self:told(to, accepted or failed, fired and also)
+  elseif fired then
+    if accepted ~= breaker.ERROR then self:problem("raised %s", tostring(accepted)) end
+    self:lost({ { to = to, id = to } }, 1)
+  else
+    self:problem("raised %s", tostring(accepted))
+  end
+  for _, next_kind in ipairs(NEXT[kind]) do self:send(next_kind) end
+end
+
 -- Sweeps ----------------------------------------------------------------------------------
 
 -- Places to be played in one batch, after which the server is asked.
@@ -300,9 +330,9 @@ function Ground:sweep(case)
     end
     if #problems > MANY or stuck then break end
   end
-  -- A reply that nobody takes needs some hundred bytes.
+  -- A reply that nobody takes needs some hundred bytes; Lua's table of strings grows by doubling.
   local grown = M.memory() - before
-  if grown > 16 + 0.05 * played then
+  if grown > 40 + 0.05 * played then
     problems[#problems + 1] = ("%s: %d places left %.0f KB behind"):format(case.name, played, grown)
   end
   ledger.client:close()
