@@ -31,7 +31,18 @@ local function new_window(limit, span)
     width = span / BUCKETS, life = span + GUARD,
     counts = {}, total = 0,
     oldest = nil, -- the first bucket that may hold permits
+    changing = false, -- still set where an error broke a change off
   }, window)
+end
+
+-- Makes what follows from the buckets' counts again.
+function window:recount()
+  local total, oldest = 0, nil
+  for bucket, count in pairs(self.counts) do
+    total = total + count
+    if not oldest or bucket < oldest then oldest = bucket end
+  end
+  self.total, self.oldest, self.changing = total, oldest, false
 end
 
 -- When the permits of a bucket have left the window.
@@ -40,10 +51,13 @@ function window:ending(bucket)
 end
 
 function window:advance(now)
+  if self.changing then self:recount() end
   while self.oldest and self:ending(self.oldest) <= now do
+    self.changing = true
     self.total = self.total - (self.counts[self.oldest] or 0)
     self.counts[self.oldest] = nil
     self.oldest = self.total > 0 and self.oldest + 1 or nil
+    self.changing = false
   end
 end
 
@@ -57,9 +71,11 @@ end
 
 function window:spend(now)
   local bucket = math.floor(now / self.width)
+  self.changing = true
   self.counts[bucket] = (self.counts[bucket] or 0) + 1
   self.total = self.total + 1
   self.oldest = self.oldest or bucket
+  self.changing = false
 end
 
 local pacer = {}
