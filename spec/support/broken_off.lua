@@ -148,13 +148,14 @@ function Ledger:told(to, result, also)
 end
 
 --- Notes messages that are not told, since something was broken off.
--- @tparam table list messages, whose ids the listener knows
+-- @tparam table list messages, whose ids the listener knows, or with the `requests` that each may
+--   have made
 -- @tparam number most so many of them may have reached the server
 function Ledger:lost(list, most)
   local entry = { place = self.place, lost = list, most = most, requests = {} }
   for i, message in ipairs(list) do
     -- What was to be repeated by then may have been.
-    entry.requests[i] = 1 + (self.listens and self.events[message.id] or 0)
+    entry.requests[i] = message.requests or 1 + (self.listens and self.events[message.id] or 0)
   end
   if #list > 0 then self.entries[#self.entries + 1] = entry end
 end

@@ -19,16 +19,22 @@ local stat = assert(io.open("/proc/self/stat"))
 local pid = tonumber(stat:read("*a"):match("^%d+"))
 stat:close()
 
-local settings = { host = origin, bot_id = bot_id, client_id = "cs-1", client_secret = "secret",
-  from = "+19876543210", per_minute = false, retries = mode == "repeats" and 1 or 0,
-  timeout = 20 }
-
 local order = {} -- the messages in their order, by number
 local told = {} -- number -> result
 local raised = {} -- errors that are no interrupt
 local interrupts = 0
+local repeats = {} -- number -> how often it was to be repeated
 local late = false -- an interrupt was taken for an error of the source
 local twice = {}
+
+local settings = { host = origin, bot_id = bot_id, client_id = "cs-1", client_secret = "secret",
+  from = "+19876543210", per_minute = false, retries = mode == "repeats" and 1 or 0,
+  timeout = 20 }
+if mode == "repeats" then
+  settings.on_event = function(event)
+    if event.kind == "retry" then repeats[event.id] = (repeats[event.id] or 0) + 1 end
+  end
+end
 
 local serial = tonumber(arg[4])
 
@@ -36,7 +42,7 @@ local function message(kind)
   serial = serial + 1
   local to = ("%s%07d"):format(PREFIX[kind], serial)
   order[#order + 1] = to
-  return { to = to }
+  return { to = to, id = to }
 end
 
 local function caught(text)
@@ -131,7 +137,7 @@ for _, to in ipairs(order) do
     print(("told %s %s %s %d %s %s"):format(to, result.outcome, result.code or "-",
       result.attempts, result.platform_code or "-", result.to))
   else
-    print("lost " .. to)
+    print(("lost %s %d"):format(to, repeats[to] or 0))
   end
 end
 print "end"
