@@ -18,7 +18,11 @@ describe("memory that fails in a send or a stream", function()
       .. "echo exit $?"):format(run.quote(directory), broken_off.seed, run.quote(HOST)))
     local good, bad = 0, {}
     for line in output:gmatch("[^\n]+") do
-      if line:find("^ok\t") then good = good + 1 elseif line ~= "exit 0" then bad[#bad + 1] = line end
+      if line:find("^ok\t") then
+        good = good + 1
+      elseif line ~= "exit 0" then
+        bad[#bad + 1] = line
+      end
     end
     assert(#bad == 0, table.concat(bad, "\n"))
     assert.equal(12, good)

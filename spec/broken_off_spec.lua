@@ -27,7 +27,8 @@ describe("a send that is broken off", function()
   for _, kind in ipairs { "ok", "refused", "throttled", "cut", "reset" } do
     for _, way in ipairs { { "a kept connection" }, { "a new connection", { max_idle = 0 } } } do
       it(("spoils nothing for others: %s, %s"):format(kind, way[1]), function()
-        sweep { name = kind .. ", " .. way[1], settings = way[2], few = 30, play = play(kind) }
+        sweep { name = kind .. ", " .. way[1], settings = way[2], few = 30,
+          play = play(kind) }
       end)
     end
   end
@@ -43,7 +44,7 @@ describe("a send that is broken off", function()
 
   it("spoils nothing for others, with functions of the caller's", function()
     sweep { name = "callbacks", few = 30, play = play("ok", { ["not_sent/sign"] = 0 }),
-      settings = { client_id = nil, on_event = function() end, token = function() return "a.b" end } }
+      settings = { on_event = function() end, token = function() return "a.b" end } }
   end)
 end)
 
@@ -64,7 +65,9 @@ describe("a close that is broken off", function()
     end
     local to = ledger.ground:number("ok")
     local ok, _, _, code = pcall(ledger.client.send, ledger.client, { to = to })
-    if not ok or code ~= "cancelled" then ledger:problem("closed, and sends: %s", tostring(code)) end
+    if not ok or code ~= "cancelled" then
+      ledger:problem("closed, and sends: %s", tostring(code))
+    end
   end
 
   local function close_at(ledger, n)

@@ -64,7 +64,8 @@ describe("a step of a stream that is broken off", function()
 
   for _, step in ipairs { 1, 3 } do
     it(("goes on where messages are repeated: step %d"):format(step), function()
-      sweep { name = "repeated, step " .. step, few = 4, settings = { retries = 1, on_event = true },
+      sweep { name = "repeated, step " .. step, few = 4,
+        settings = { retries = 1, on_event = true },
         play = play(step, { kinds = kinds(6, "repeated", "repeated", "ok"), concurrency = 3 }) }
     end)
   end
