@@ -33,7 +33,7 @@ check() {
 specs() {
   echo "== specs: $1"
   shift
-  { timeout --foreground --kill-after=10 900 $make --no-print-directory "$@" WERROR=1 \
+  { timeout --foreground --kill-after=10 2400 $make --no-print-directory "$@" WERROR=1 \
     BUSTED_FLAGS=--output=plainTerminal 2>&1; echo "exit status $?"; } | tee "$log"
   status=$(sed -n 's/^exit status \([0-9]*\)$/\1/p' "$log" | tail -n 1)
   summary=$(grep -E '^[0-9]+ success(es)? / [0-9]+ failures? / [0-9]+ errors?' "$log")
