@@ -201,12 +201,15 @@ memory: nothing has left then, and the request can be used again.
 @tparam string body
 @tparam number deadline on the clock of koresms.core: no byte leaves after it
 @tparam number connect_timeout seconds
+@tparam[opt] number start_by when its first byte leaves at the latest, where that is before the
+  deadline
 @treturn boolean whether it has finished already
 */
 static int engine_start(lua_State *L)
 {
     ksms_text head, token, body;
     double deadline = luaL_checknumber(L, 5), connect = luaL_checknumber(L, 6) * 1000;
+    double start_by = luaL_optnumber(L, 7, deadline);
     ksms_request *r = (ksms_request *)luaL_checkudata(L, 2, KSMS_REQUEST);
     ksms_engine *e = check_engine(L);
     struct sigaction pipe;
@@ -228,6 +231,7 @@ static int engine_start(lua_State *L)
         return 1;
     }
     r->deadline = deadline;
+    r->start_by = start_by < deadline ? start_by : deadline;
     r->connect_timeout = connect < 1 ? 1 : connect > 1e9 ? 1000000000L : (long)connect;
     r->out.n = 0;
     ksms_reader_start(&r->reader, e->reply_max);

@@ -55,6 +55,7 @@ typedef struct ksms_request {
     int reused;                  /* had its connection carried another one before? */
     size_t sent;                 /* bytes that left */
     double deadline;             /* on the clock of clock.h, as all times */
+    double start_by;             /* when its first byte leaves at the latest */
     long connect_timeout;        /* ms */
     const char *failure;         /* NULL for a reply, else what failed, static text */
     const char *text;            /* why, static text; NULL: see 'error' */

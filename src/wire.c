@@ -105,8 +105,8 @@ static void write_request(ksms_request *r)
 {
     ksms_connection *c = r->connection;
     assert(c->state == KSMS_BUSY && r->sent < r->out.n);
-    if (r->starts == 0 && ksms_now() >= r->deadline) {
-        ksms_fail_request(r, "timeout", "the deadline passed before the request was sent");
+    if (r->starts == 0 && ksms_now() >= r->start_by) {
+        ksms_fail_request(r, "timeout", "its time was over before the request was sent");
         return;
     }
     r->starts = 1;

@@ -91,7 +91,8 @@ end
 -- https://docs.kore.ai/ai-for-service/apis/contact-center/send-outbound-sms
 -- @function client:send
 -- @tparam table message `to` (E.164, a string), `from` (likewise; default: the setting),
---   `id` (a string of the caller's own; default: 128 random bits in hexadecimal)
+--   `id` (a string of the caller's own; default: 128 random bits in hexadecimal), `start_before`
+--   (a time on the clock of `koresms.clock`: after it no byte of the message leaves)
 -- @tparam[opt] table options `timeout` and `connect_timeout` (seconds, up to 86400), `retries`
 --   (0 to 100), each in place of the setting
 -- @treturn[1] table the result; its `outcome` is "accepted"

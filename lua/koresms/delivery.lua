@@ -19,7 +19,7 @@ local BACKOFF, BACKOFF_MAX, CONNECT_BACKOFF_MAX = 0.25, 8, 1
 local PAUSE_MAX, UNCERTAIN_PAUSE_MAX = 3600, 60
 
 local fields = { "to", "from", "id" }
-local message_types = { to = "string", from = "string", id = "string" }
+local message_types = { to = "string", from = "string", id = "string", start_before = "number" }
 
 local clock = core.clock
 
@@ -55,7 +55,7 @@ function M.plan(session, options)
     retries = options.retries or settings.retries }
 end
 
---- Whether a message is one: it has the known fields alone, each a string.
+--- Whether a message is one: it has the known fields alone, each of its type.
 -- @param message
 -- @treturn boolean
 function M.is_message(message)
@@ -63,7 +63,7 @@ function M.is_message(message)
     return false
   end
   for name, value in next, message do
-    if not message_types[name] or type(value) ~= "string" then return false end
+    if type(value) ~= message_types[name] then return false end
   end
   return true
 end
@@ -94,6 +94,7 @@ function M.fill(job, plan, message, index)
   job.plan, job.index = plan, index
   job.to, job.from, job.id = message.to, message.from or plan.from, message.id
   if not job.id then job.id, job.fault = core.random_id() end
+  job.start_before = message.start_before
   job.permit = false -- one that was taken and paid for no request yet
   job.tries = 0 -- requests handed to the transport
   job.repeats = 0 -- of them, those that count against `retries`
@@ -225,7 +226,7 @@ local function delay_of(job, judged, pause)
   -- The jitter comes after the pause, so that not all who were throttled return at once.
   local held = pause or judged.retry_after or 0
   local delay = held + random() * math.min(BACKOFF * 2 ^ (job.tries - 1), bound_max)
-  if clock() + delay >= job.deadline then return nil end
+  if clock() + delay >= math.min(job.deadline, job.start_before or job.deadline) then return nil end
   return delay
 end
 

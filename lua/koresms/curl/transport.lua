@@ -58,7 +58,8 @@ end
 --   `connect_timeout` (seconds)
 -- @treturn boolean whether it has finished already
 function Transport:start(request, job)
-  return self.engine:start(request, job.token, job.body, job.deadline, job.connect_timeout)
+  return self.engine:start(request, job.token, job.body, job.deadline, job.connect_timeout,
+    job.start_before)
 end
 
 --- The reply to a request that has finished.

@@ -213,9 +213,10 @@ local function connected(self, job)
     if text == "timeout" and connected_by == job.deadline then reply.failure = "timeout" end
     return nil, reply
   end
-  if not budget(sock, job.deadline) then
+  if not budget(sock, job.deadline) or job.start_before and clock() >= job.start_before then
     sock:close()
-    return nil, { failure = "timeout", starts = 0, text = "no time was left to send the request" }
+    return nil, { failure = "timeout", starts = 0,
+      text = "its time was over before the request was sent" }
   end
   return sock, (sock:getreusedtimes() or 0) > 0
 end

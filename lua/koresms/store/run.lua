@@ -2,7 +2,6 @@
 -- @module koresms.store.run
 local client_module = require "koresms.client"
 local core = require "koresms.core"
-local delivery = require "koresms.delivery"
 local limits = require "koresms.store.limits"
 local link = require "koresms.store.link"
 local misuse = require "koresms.misuse"
@@ -73,7 +72,7 @@ local function hand_out(self, row)
   self.handed = self.handed + 1
   self.begun[self.handed] = row
   return { to = row.recipient, from = row.sender, id = row.ref,
-    start_before = self.has_start_before and row.start_before or nil }
+    start_before = row.start_before }
 end
 
 -- The next row that was marked and may still start.
@@ -316,7 +315,6 @@ function M.open(store, options, open, failed)
     owns_client = not options.client, own = own, lock = lock ~= true and lock or nil,
     concurrency = options.concurrency, asks = options.stop,
     on_wait = options.on_wait, fail = function(why) failed(store, why) end,
-    has_start_before = delivery.START_BEFORE or false,
     ready = {}, begun = {}, runs = {}, pauses = {}, handed = 0, received = 0,
     thread = coroutine.create(loop),
   }, Run)
