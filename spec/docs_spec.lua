@@ -47,7 +47,7 @@ local function sends(text)
     if text:find(own, 1, true) then return false end
   end
   return text:find("client:send", 1, true) or text:find("koresms.send {", 1, true)
-    or text:find("koresms send ", 1, true) or text:find("campaign run", 1, true)
+    or text:find("koresms send[ -]") or text:find("campaign run", 1, true)
 end
 
 local function each_block(visit)
