@@ -24,23 +24,31 @@ function M.all()
   return lines_of("find . -name '*.md' -not -path './build*' -not -path './.git/*' | sort")
 end
 
+local PRINTS = "<!-- prints -->"
+
 --- The blocks of code of a page.
 -- @tparam string path
--- @treturn {table,...} the lines of each; `language`, `line` (where it begins), and `reason`, where
---   it says why it is not run
+-- @treturn {table,...} the lines of each; `language`, `line` (where it begins), `reason`, where it
+--   says why it is not run, and `prints`, where it is said what it prints: the lines
 function M.blocks(path)
-  local list, block, reason, number = {}, nil, nil, 0
+  local list, block, reason, prints, number = {}, nil, nil, false, 0
   for line in io.lines(path) do
     number = number + 1
     local fence = line:match("^```(.*)$")
     if block and fence then
-      if not TEXT[block.language] then list[#list + 1] = block end
+      if not TEXT[block.language] then
+        list[#list + 1] = block
+      elseif block.is_output then
+        list[#list].prints = block
+      end
       block = nil
     elseif block then
       block[#block + 1] = line
     elseif fence then
-      block = { language = fence, reason = reason, line = number, page = path }
+      block = { language = fence, reason = reason, line = number, page = path,
+        is_output = prints }
     end
+    prints = line == PRINTS
     reason = line:match("^<!%-%- not run: (.-) %-%->$")
   end
   return list
