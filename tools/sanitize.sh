@@ -10,7 +10,7 @@ build=${BUILD:-build}
 make="${MAKE:-make} --no-print-directory -s"
 busted=$(command -v busted)
 
-core="e164 jwt reader"
+core="e164 jwt reader proxy process"
 client="config client stream fork secrets secrets_command"
 faults="faults_verdicts faults_random faults_retry faults_world"
 

@@ -270,7 +270,8 @@ function M.play(bed, seed)
   if way.rows then (way.hop or way.server):script(connections, way.default) end
   if way.hop then way.server:script() end
   local throttled, begun, wrong = {}, {}, nil
-  settings.on_event = function(event)
+  -- The client keeps an error of a listener from the send: what is counted here would be wrong.
+  settings.on_event = breaker.spare(function(event)
     if event.kind == "attempt" then begun[event.id] = event.attempt end
     if event.kind ~= "retry" then return end
     -- The client lets no error of a listener through, so it is looked at later.
@@ -278,7 +279,7 @@ function M.play(bed, seed)
     if event.code == "rate_limited" then
       throttled[event.id] = (throttled[event.id] or 0) + 1
     end
-  end
+  end)
   local open = breaks and descriptors()
   local client = bed:client(way.server.origin, settings)
   local count = 0

@@ -25,7 +25,7 @@ Exit status:
    2   usage or configuration
    4   some unknown: a request may have left and no usable answer came back.
        It is not repeated; sending again may send the message twice
-   5   paused
+   5   stopped before all were started
 
 Results go to standard output, everything else to standard error.]]
 
