@@ -122,13 +122,12 @@ static void collect(supervisor *s)
         s->status = WEXITSTATUS(status);
 }
 
-/* Finalizer and `close`: ends the command, and puts the signals back. It may
-   be called twice. */
-static int supervisor_close(lua_State *L)
+/* Ends the command, and puts the signals back. Works on a zeroed supervisor
+   and twice. */
+static void shut(supervisor *s)
 {
-    supervisor *s = (supervisor *)luaL_checkudata(L, 1, SUPERVISOR);
     if (!s->open)
-        return 0;
+        return;
     s->open = 0;
     collect(s);
     if (s->child != 0)
@@ -136,6 +135,12 @@ static int supervisor_close(lua_State *L)
     s->child = 0;
     restore_signals(s);
     supervising = 0;
+}
+
+/* Finalizer and `close`. */
+static int supervisor_close(lua_State *L)
+{
+    shut((supervisor *)luaL_checkudata(L, 1, SUPERVISOR));
     return 0;
 }
 
@@ -286,8 +291,6 @@ static int l_supervise(lua_State *L)
         luaL_checktype(L, 2, LUA_TTABLE);
     }
     lua_settop(L, 2);
-    if (supervising)
-        return luaL_error(L, "there is a supervisor already");
     s = (supervisor *)ksms_newuserdata(L, sizeof *s);
     memset(s, 0, sizeof *s);
     ksms_setclass(L, SUPERVISOR);
@@ -298,6 +301,9 @@ static int l_supervise(lua_State *L)
     {
         char **words = command ? pointers(L, 1) : NULL;
         char **variables = pointers(L, 4);
+        /* Asked last: a finalizer may have made one while memory was taken. */
+        if (supervising)
+            return luaL_error(L, "there is a supervisor already");
         if (!catch_signals(s))
             return luaL_error(L, "signals cannot be caught");
         problem = command ? start(s, words, variables) : 0;
@@ -305,9 +311,7 @@ static int l_supervise(lua_State *L)
     lua_settop(L, 3);
     if (problem == 0)
         return 1;
-    lua_pushcfunction(L, supervisor_close);
-    lua_pushvalue(L, 3);
-    lua_call(L, 1, 0);
+    shut(s);
     lua_pushstring(L, strerror(problem));
     return ksms_fail(L, problem == ENOENT ? "missing" : "failed");
 }
