@@ -338,6 +338,9 @@ static int l_lock(lua_State *L)
     if (fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) == 0)
         return 1;
     reason = errno;
+    l->fd = 0;
+    if (fd >= 0)
+        (void)close(fd); /* nothing was written */
     lua_pushnil(L);
     lua_pushstring(L, strerror(reason));
     lua_pushstring(L, fd >= 0 && reason == EWOULDBLOCK ? "busy" : "lock");
