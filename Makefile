@@ -224,7 +224,8 @@ $(HOST_OUT)/lua_host: spec/support/lua_host.c
 	@mkdir -p $(@D)
 	$(CC) -std=c99 $(WARNINGS) $(STRICT) -O1 -g $(SANITIZE) -rdynamic $(CURL_CFLAGS) $(CRYPTO_CFLAGS) \
 	  $(addprefix -isystem ,$(LUA_INCLUDE_DIR)) -o $@ $< \
-	  $(shell $(PKG_CONFIG) --libs $(LUA_PC)) $(CURL_LIBS) $(CRYPTO_LIBS)
+	  $(shell $(PKG_CONFIG) --libs $(LUA_PC)) $(CURL_LIBS) $(CRYPTO_LIBS) \
+	  $(if $(SQLITE),-DKSMS_SQLITE $(shell $(PKG_CONFIG) --cflags --libs sqlite3))
 
 # The memory passes, on one Lua; every n of the failing allocators.
 memory: all memory-host

@@ -44,7 +44,9 @@ describe("memory", function()
 
         for _, name in ipairs(rows.names(module)) do
           it("leaves all whole: " .. name, function()
-            assert.equal("ok", reports[name] or "not run: " .. rest)
+            local report = reports[name] or "not run: " .. rest
+            if report:find("PostgreSQL is not installed", 1, true) then return pending(report) end
+            assert.equal("ok", report)
           end)
         end
 

@@ -3,17 +3,18 @@
 **
 **   lua_host SCRIPT [ARGUMENT...]
 **
-** Four kinds of memory pass through here: that of the Lua state, that of the C modules (which
-** are linked for this program with --wrap=malloc and so on), libcurl's and OpenSSL's. The
-** script sees the table 'host':
+** Five kinds of memory pass through here: that of the Lua state, that of the C modules (which
+** are linked for this program with --wrap=malloc and so on), libcurl's, OpenSSL's, and SQLite's
+** where this is compiled with KSMS_SQLITE. libpq takes no allocator. The script sees the table
+** 'host':
 **
 **   host.try(n, kinds, from, f, ...)  calls f(...) in protected mode, in which the n-th
 **                       request for memory fails, and where 'from' is true each one after it,
 **                       too; 'kinds' is a text that holds the letters of those that count:
-**                       l(ua), m(odules), c(url), o(penssl). Leaves how many requests there
-**                       were, how many failed, and what 'pcall' would leave. 0 fails none.
+**                       l(ua), m(odules), c(url), o(penssl), s(qlite). Leaves how many
+**                       requests there were, how many failed, and what 'pcall' would leave. 0 fails none.
 **   host.failed()       how many requests of the call that runs have failed so far
-**   host.live()         the blocks that the modules and libcurl hold now
+**   host.live()         the blocks that the modules, libcurl and SQLite hold now
 **   host.descriptors()  how many descriptors are open
 **
 ** Only requests of the thread that calls count: libcurl's resolver has threads of its own.
@@ -28,14 +29,18 @@
 
 #include <curl/curl.h>
 #include <openssl/crypto.h>
+#ifdef KSMS_SQLITE
+#include <malloc.h>
+#include <sqlite3.h>
+#endif
 
 #include <lua.h>
 #include <lauxlib.h>
 #include <lualib.h>
 
-enum kind { LUA, MODULES, CURL_LIBRARY, OPENSSL, KINDS };
+enum kind { LUA, MODULES, CURL_LIBRARY, OPENSSL, SQLITE, KINDS };
 
-static const char letters[] = "lmco";
+static const char letters[] = "lmcos";
 
 /* What is armed, of one thread. */
 static __thread struct {
@@ -173,6 +178,32 @@ static void crypto_free(void *block, const char *file, int line)
 }
 
 
+/* -------------------------------------------------------------------- SQLite's */
+
+#ifdef KSMS_SQLITE
+
+static void *sqlite_malloc(int size) { return new_block(SQLITE, (size_t)size); }
+static void *sqlite_realloc(void *old, int size) { return grown_block(SQLITE, old, (size_t)size); }
+static int sqlite_size(void *block) { return (int)malloc_usable_size(block); }
+static int sqlite_roundup(int size) { return (size + 7) & ~7; }
+static int sqlite_begin(void *unused) { (void)unused; return SQLITE_OK; }
+static void sqlite_end(void *unused) { (void)unused; }
+
+static int own_sqlite(void)
+{
+    static const sqlite3_mem_methods methods = {sqlite_malloc, drop_block, sqlite_realloc,
+                                                sqlite_size, sqlite_roundup, sqlite_begin,
+                                                sqlite_end, NULL};
+    return sqlite3_config(SQLITE_CONFIG_MALLOC, &methods) == SQLITE_OK;
+}
+
+#else
+
+static int own_sqlite(void) { return 1; }
+
+#endif
+
+
 /* ------------------------------------------------------------ what scripts see */
 
 static int host_try(lua_State *L)
@@ -279,7 +310,8 @@ int main(int argc, char **argv)
     }
     if (CRYPTO_set_mem_functions(crypto_malloc, crypto_realloc, crypto_free) != 1
         || curl_global_init_mem(CURL_GLOBAL_DEFAULT, curl_malloc, drop_block, curl_realloc,
-                                curl_strdup, curl_calloc) != CURLE_OK) {
+                                curl_strdup, curl_calloc) != CURLE_OK
+        || !own_sqlite()) {
         fprintf(stderr, "the libraries take no allocator\n");
         return 2;
     }

@@ -112,6 +112,43 @@ local function catcher_close(self)
   if self.catcher then self.catcher:close() end
 end
 
+-- A supervisor, whose command where there is one has ended when all is closed.
+local function supervise(words, variables)
+  return function() return { supervisor = core.supervise(words, variables) } end
+end
+
+local function supervisor_close(self)
+  local supervisor = self.supervisor
+  if supervisor and self.command then
+    for _ = 1, 50 do
+      if supervisor:wait(0.1) then break end
+    end
+  end
+  if supervisor then supervisor:close() end
+  if self.other then self.other:close() end
+end
+
+local function supervise_row(name, words, variables)
+  return { name = name, covers = "supervise", once = true, close = supervisor_close,
+    new = function() return { supervisor = false, command = words } end,
+    run = function(self)
+      self.supervisor = core.supervise(words, variables)
+      return self.supervisor
+    end,
+    right = function(self, made)
+      if type(made) ~= "userdata" then return "no supervisor" end
+      if self.other then return "two of them supervise" end
+      local status = words and made:wait(5)
+      if words and status ~= 0 then return "the command ended with " .. tostring(status) end
+    end,
+    -- A finalizer that is first makes one, and keeps it.
+    disturb = { again = function(self)
+      local ok, made = pcall(core.supervise)
+      if ok then self.other = made end
+    end },
+    may_raise = "there is a supervisor already$" }
+end
+
 -- A file that nobody else has.
 local function new_path()
   local path = os.tmpname()
@@ -313,6 +350,24 @@ local rows = {
     new = function() return { catcher = core.catch_interrupts() } end,
     run = function(self) return self.catcher:close() end, right = function() end,
     close = catcher_close },
+  supervise_row("supervise"),
+  supervise_row("supervise a command", { "sh", "-c", 'test "$A" = b && test -z "$KSMS_BUILD"' },
+    { A = "b", KSMS_BUILD = false }),
+  { name = "supervise refused", covers = "supervise",
+    run = function() return core.supervise({ "./no/such/command" }, {}) end,
+    right = is(nil, "No such file or directory", "missing") },
+  { name = "supervisor:wait", covers = "koresms.supervisor:wait", quiet = true,
+    new = supervise({ "true" }, {}), close = supervisor_close,
+    run = function(self) return self.supervisor:wait(5) end, right = is(0) },
+  { name = "supervisor:signal", covers = "koresms.supervisor:signal", quiet = true,
+    new = function()
+      return { supervisor = core.supervise({ "sleep", "60" }, {}), command = true }
+    end,
+    run = function(self) return self.supervisor:signal("KILL") end, right = function() end,
+    close = supervisor_close },
+  { name = "supervisor:close", covers = "koresms.supervisor:close", quiet = true,
+    new = supervise(), run = function(self) return self.supervisor:close() end,
+    right = function() end },
 }
 
 return rows

@@ -44,7 +44,8 @@ end
 
 -- Starts a request, and moves it on to its end.
 local function start(self, request)
-  return self.engine:start(request, "token", BODY, clock() + 5, 5)
+  local now = clock()
+  return self.engine:start(request, "token", BODY, now + 5, 5, now + 4)
 end
 
 local function finish(self, request)
@@ -161,6 +162,7 @@ local rows = {
   { name = "engine", covers = "engine",
     new = function()
       return { options = select(2, engine("well", { proxy = "http://127.0.0.1:1",
+        proxy_port = 1, proxy_user = "user", proxy_password = "password",
         ca_file = "ca", client_cert = "cert", client_key = "key" })) }
     end,
     run = function(self) return curl.engine(self.options) end,

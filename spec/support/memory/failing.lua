@@ -26,7 +26,7 @@ local FEW, STRIDE = 200, os.getenv("MEMORY") == "long" and 1 or 41
 local function nothing() end
 
 -- Lua's memory, and that of all who are asked to help.
-local KINDS = "lmco"
+local KINDS = "lmcos"
 
 local function fail(form, ...) error(form:format(...), 0) end
 

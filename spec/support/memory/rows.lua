@@ -32,7 +32,23 @@ M.modules = { "koresms.core", "koresms.curl" }
 M.parts = { "koresms.core", "koresms.curl", "koresms.client" }
 
 local FILES = { ["koresms.core"] = "core_rows", ["koresms.curl"] = "curl_rows",
-  ["koresms.client"] = "client_rows" }
+  ["koresms.client"] = "client_rows", ["koresms.sqlite"] = "sqlite_rows",
+  ["koresms.postgres"] = "postgres_rows" }
+
+local function file_of(module)
+  return ("%s/%s/%s.so"):format(os.getenv("KSMS_BUILD") or "build", paths.version,
+    (module:gsub("%.", "/")))
+end
+
+-- The modules of databases are built where their libraries are installed.
+for _, module in ipairs { "koresms.sqlite", "koresms.postgres" } do
+  local found = io.open(file_of(module))
+  if found then
+    found:close()
+    table.insert(M.modules, module)
+    table.insert(M.parts, module)
+  end
+end
 
 -- What the classes of the modules are called in the registry.
 local function is_class(name, value)
@@ -42,8 +58,7 @@ end
 -- Opens a module whose classes nobody has made yet.
 local function open_row(module)
   local open = "luaopen_" .. module:gsub("%.", "_")
-  local file = ("%s/%s/%s.so"):format(os.getenv("KSMS_BUILD") or "build", paths.version,
-    (module:gsub("%.", "/")))
+  local file = file_of(module)
   local before
   local function contents(made)
     local names = {}
@@ -126,12 +141,15 @@ function M.missing()
   local wanted, names = {}, {}
   for _, module in ipairs(M.modules) do
     for name, value in pairs(require(module)) do
-      if type(value) == "function" then wanted[name] = true end
+      if type(value) == "function" then wanted[module .. "." .. name] = true end
     end
   end
   add_methods(wanted)
   for _, module in ipairs(M.modules) do
-    for _, row in ipairs(M.of(module)) do wanted[row.covers] = nil end
+    for _, row in ipairs(M.of(module)) do
+      wanted[row.covers] = nil
+      wanted[module .. "." .. row.covers] = nil
+    end
   end
   for name in pairs(wanted) do names[#names + 1] = name end
   table.sort(names)
