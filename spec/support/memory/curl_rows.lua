@@ -160,7 +160,7 @@ end
 local rows = {
   { name = "engine", covers = "engine",
     new = function()
-      return { options = select(2, engine("well", { proxy = "http://127.0.0.1:1",
+      return { options = select(2, engine("well", { proxy = "http://127.0.0.1:1", proxy_port = 1,
         ca_file = "ca", client_cert = "cert", client_key = "key" })) }
     end,
     run = function(self) return curl.engine(self.options) end,
