@@ -252,6 +252,7 @@ ksms_connection *ksms_connect(ksms_engine *e, ksms_request *r)
         ksms_close_connection(c);
         return NULL;
     }
+    e->passed_by = 0;
     rc = set_options(c, r->connect_timeout);
     if (rc == CURLE_OK && curl_multi_add_handle(e->multi, c->easy) != CURLM_OK)
         rc = CURLE_OUT_OF_MEMORY; /* nothing else can be wrong with a new handle */
