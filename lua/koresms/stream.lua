@@ -16,8 +16,8 @@ local CONCURRENCY = 16
 -- Seconds between two times at which a caller's `stop` is asked, at most.
 local STOP_INTERVAL = 0.5
 
--- A source that takes longer than this (seconds) is slow: what it gave leaves before it is asked
--- again, and results are told in between.
+-- A source that takes longer than this (seconds) between two steps is slow: what it gave leaves
+-- before it is asked again, and results are told in between.
 local SLOW = 0.01
 
 -- A source that names a time in the past is asked again after so many seconds.
@@ -51,6 +51,10 @@ local function dequeue(queue)
   queue.first = first < last and first + 1 or 1
   if first == last then queue.last = 0 end
   return result
+end
+
+local function length(queue)
+  return queue.last > 0 and queue.last - queue.first + 1 or 0
 end
 
 local Stream = {}
@@ -109,28 +113,25 @@ local function wait_for_source(self, worker, when)
   if type(when) ~= "number" or when ~= when then
     return stop(self, ("%s (%s%s)"):format(WHERE, NO_TIME, type(when)), true)
   end
-  worker:wait(math.max(when, clock() + ASK_INTERVAL))
+  self.ask_at = math.max(when, clock() + ASK_INTERVAL)
+  worker:wait(self.ask_at)
 end
 
--- Waits until a permit is had. Returns when that was; nil where the caller leaves meanwhile.
-local function wait_for_permit(self, worker, when)
-  local session = self.session
-  while true do
-    worker:wait(when)
-    if self.left or session.closed then return nil end
-    local now = clock()
-    when = session.pacer:take(now, true)
-    if not when then return now end
-  end
-end
-
--- A worker has the turn to pull. Returns a job that is to be carried; nil where there is none now,
--- or where it has its result already.
-local function pull(self, worker)
+-- Asks the source, once it wants to be asked. Returns a job that may be sent; nil where there is
+-- none now, or where it has its result already.
+local function ask(self, worker)
   local session, before = self.session, clock()
+  -- The last wait was cut short, because the caller was away.
+  if self.ask_at > before then
+    worker:wait(self.ask_at)
+    before = clock()
+    if self.ask_at > before then return nil end
+  end
   local ok, message, index, more = self.source()
   local now = clock()
-  self.slow = now - before > SLOW
+  self.spent = self.spent + now - before
+  self.slow = self.spent > SLOW
+  self.held = self.slow
   if not ok then return stop(self, message) end
   if message == nil and not more then return stop(self) end
   if message == false then return wait_for_source(self, worker, more) end
@@ -139,21 +140,46 @@ local function pull(self, worker)
   end
   local job = delivery.fill(worker.job, self.plan, message, index)
   local refused = delivery.preflight(session, job)
-  if refused then
-    delivery.begin(job, now)
-    put(self, job, delivery.result(session, job, refused))
-    return nil
-  end
-  local when = session.pacer:take(now, true)
-  if when then now = wait_for_permit(self, worker, when) end
-  if not now then
-    put(self, job, delivery.cancelled(session, job))
-    return nil
-  end
-  job.permit = true
-  -- Its time begins now: until here it waited for others.
+  if not refused then return job end
   delivery.begin(job, now)
-  return job
+  put(self, job, delivery.result(session, job, refused))
+end
+
+-- Waits until a permit is had. Returns when that was; nil where the stream or the client is closed
+-- meanwhile, false where the caller is away.
+local function wait_for_permit(self, worker)
+  local session = self.session
+  while true do
+    if self.left or session.closed then return nil end
+    if worker:is_away() then return false end
+    local now = clock()
+    local when = session.pacer:take(now, true)
+    if not when then return now end
+    worker:wait(when)
+  end
+end
+
+-- A worker has the turn to pull. Returns a job that is to be carried; nil where there is none now,
+-- or where it has its result already.
+local function pull(self, worker)
+  -- Closed by the source itself, or while that was waited for: nobody may come by to look.
+  if self.session.closed and self.endless then return self:close() end
+  local job = self.parked or ask(self, worker)
+  if not job then return nil end
+  self.parked, worker.job = nil, job
+  local now = wait_for_permit(self, worker)
+  if now then
+    job.permit = true
+    -- Its time begins now: until here it waited for others.
+    delivery.begin(job, now)
+    return job
+  end
+  if now == false then
+    -- The caller may have left the loop: it goes on when the next result is asked for.
+    self.parked, worker.job = job, {}
+  else
+    put(self, job, delivery.cancelled(self.session, job))
+  end
 end
 
 -- What a worker does, until the stream has ended.
@@ -228,6 +254,19 @@ end
 function Stream:close()
   self.left = true
   stop(self)
+  local job = self.parked
+  if job then
+    self.parked = nil
+    put(self, job, delivery.cancelled(self.session, job))
+  end
+end
+
+--- May the source be asked? A slow one not while there is something to leave, or to tell; and none
+-- while more results wait for the caller than there are workers, whose loop may be slow.
+function Stream:may_ask()
+  if self.ended or self.held then return false end
+  local known = length(self.late) + length(self.results)
+  return known == 0 or not self.slow and known <= self.concurrency
 end
 
 --- Has a result been put that nobody took yet?
@@ -247,10 +286,14 @@ function M.open(session, source, options)
     session = session, plan = delivery.plan(session, options),
     concurrency = options.concurrency or CONCURRENCY, ask = options.stop,
     endless = type(source) == "function", -- possibly
-    slow = false, -- did the source take its time, when it was last asked?
+    spent = 0, -- seconds that the source took since the last step
+    slow = false, -- did it take its time, when it was last asked?
+    ask_at = 0, -- when it wants to be asked
+    held = false, -- what it gave has to leave before it is asked again
     forks = core.forks(), -- at the time
     results = new_queue(), late = new_queue(),
     inside = false, -- is a result being asked for?
+    parked = nil, -- a job that waited for its permit when the caller went away
     ended = false, -- nothing is pulled any more
     left = false, -- the caller wants nothing to start
   }, Stream)

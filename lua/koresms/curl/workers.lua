@@ -12,6 +12,9 @@ local status, yield = coroutine.status, coroutine.yield
 
 local M = {}
 
+-- Seconds for which a caller was away, after which a step comes before anything else.
+local ABSENCE = 0.01
+
 -- What a worker waits for, which it yields: a reply, some time, or something to do. Any other
 -- yield comes from a function of the caller's and is passed on to the caller.
 local REPLY, TIME, WORK = {}, {}, {}
@@ -41,10 +44,14 @@ end
 function Worker:wait(when)
   if is_replaced(self) then return self.pool.transport:wait(when) end
   self.when = when
+  self.pool.fell_asleep = true
   self.waits = TIME
   yield(TIME)
   self.waits = nil
 end
+
+--- Is the caller away? Nothing moves here while it is.
+function Worker.is_away() return false end
 
 --- Waits until there may be something to do.
 -- @treturn boolean whether there may be
@@ -110,7 +117,7 @@ end
 
 --- Gives a worker the turn to pull, where it can be had.
 function Pool:may_pull(worker)
-  if self.puller or self.pulls <= 0 or self.stream.slow or is_replaced(worker) then
+  if self.puller or self.pulls <= 0 or not self.stream:may_ask() or is_replaced(worker) then
     return false
   end
   self.pulls = self.pulls - 1
@@ -165,16 +172,21 @@ local function wake_sleepers(self)
   end
   table.sort(due, by_place)
   for _, worker in ipairs(due) do
-    self.sleepers[worker] = nil
-    settle(self, worker, resume(worker.thread))
+    -- Not one that was woken while another yielded to the caller.
+    if self.sleepers[worker] then
+      self.sleepers[worker] = nil
+      settle(self, worker, resume(worker.thread))
+    end
   end
   return #due > 0 and now or soonest
 end
 
 -- Has workers pull that have nothing else to do.
 local function start_idle(self)
-  local stream, idle = self.stream, self.idle
-  while not (stream.ended or self.puller or stream.slow) and self.pulls > 0 do
+  local stream = self.stream
+  while not self.puller and self.pulls > 0 and stream:may_ask() do
+    -- Made anew where the caller came back while a worker yielded to it.
+    local idle = self.idle
     local worker = idle[#idle]
     if worker then
       idle[#idle] = nil
@@ -190,6 +202,7 @@ end
 local function step(self, seconds)
   self.transport:step(seconds)
   self.stepped = clock()
+  self.stream.spent = 0
 end
 
 --- Moves all workers on until there is a result, for `most` seconds.
@@ -198,13 +211,13 @@ end
 function Pool:run(most)
   local stream = self.stream
   local until_when = most == math.huge and most or clock() + most
-  if stream:has_results() then step(self, 0) end
+  if stream:has_results() or clock() - self.stepped > ABSENCE then step(self, 0) end
   while true do
     -- So many are pulled until the caller has had the results.
     self.pulls = stream.concurrency
     take_replies(self)
     local wake_at = wake_sleepers(self)
-    local asleep = next(self.sleepers)
+    self.fell_asleep = false
     start_idle(self)
     if stream:has_results() then
       -- What has just been started leaves before the caller goes to work on the results.
@@ -215,11 +228,11 @@ function Pool:run(most)
     if stream.ended and #self.idle == #self.workers then return false end
     local now = clock()
     if now >= until_when then return true end
-    if stream.slow and self.transport.engine:connecting() == 0 then
-      stream.slow = false
+    if stream.held and self.transport.engine:connecting() == 0 then
+      stream.held = false
       step(self, 0)
     else
-      if not asleep and next(self.sleepers) then wake_at = now end
+      if self.fell_asleep then wake_at = now end
       step(self, math.max(0, math.min(wake_at, until_when) - now))
     end
   end
@@ -246,6 +259,7 @@ function M.open(stream, work, transport)
     workers = {}, requests = {}, -- by place
     idle = {}, -- a stack of workers without work
     sleepers = {}, -- set of workers that wait for some time
+    fell_asleep = false, -- has a worker begun to wait for some time, since that was last looked at?
     puller = nil, -- the worker that pulls
     pulls = 0, -- that may still be made in this round
     stepped = 0, -- when the last step ended

@@ -44,7 +44,6 @@ function M.new(settings, head)
   if not to then return nil, text end
   return setmetatable({
     peer = to, head = head, closed = false,
-    connecting = 0, -- exchanges of which nothing has left yet
     idle = math.floor(min((settings.max_idle or 30) * 1000, LONGEST)),
   }, Transport)
 end
@@ -247,7 +246,7 @@ end
 
 --- One POST.
 -- @tparam table job `token`, `body`, `deadline` (on the clock of koresms.core) and
---   `connect_timeout` (seconds)
+--   `connect_timeout` (seconds); its `connecting` is set until the request leaves
 -- @treturn table what came: `status`, `body`, `retry_after`, `date`; or `failure` and `text`; in
 --   both cases `starts` (0 is the proof that no byte of the request left) and `reused` (whether
 --   the connection had carried a request before)
@@ -257,9 +256,9 @@ function Transport:exchange(job)
   end
   local refused = refusal()
   if refused then return refused end
-  self.connecting = self.connecting + 1
+  job.connecting = true
   local sock, reused = connected(self, job)
-  self.connecting = self.connecting - 1
+  job.connecting = false
   if not sock then return reused end
   local sent, reply = write_request(self, sock, post(self.head, job.token, job.body))
   if sent then reply = read_reply(self, sock, job.deadline) end

@@ -20,6 +20,12 @@ local WAIT_MAX = 1
 -- has left the loop before its end.
 local IDLE_MAX = 0.1
 
+-- So often (seconds) the worker that pulls looks whether the caller still waits.
+local AWAY_MAX = 0.1
+
+-- How long a sleep (seconds) has to be for nginx's event loop to turn.
+local TURN = 0.001
+
 -- Seconds between two looks whether what a slow source gave has left.
 local SLOW_INTERVAL = 0.005
 
@@ -40,16 +46,22 @@ function Worker:exchange(job)
   return self.pool.transport:exchange(job)
 end
 
---- Waits until some time, until the client is closed, or until the caller leaves the stream and
--- this is the worker that pulls.
+--- Waits until some time, or until the client is closed. The worker that pulls does not go on
+-- waiting where the caller leaves the stream, or is away for a while.
 function Worker:wait(when)
   local pool = self.pool
+  local pulls = pool.puller == self
   local left = when - clock()
-  while left > 0 and not pool.transport.closed
-      and not (pool.stream.left and pool.puller == self) do
-    wait_for(self.woken, min(left, WAIT_MAX))
+  while left > 0 and not pool.transport.closed and not (pulls and pool.stream.left) do
+    local woken = wait_for(self.woken, min(left, pulls and AWAY_MAX or WAIT_MAX))
+    if pulls and not woken and not pool.attended then return end
     left = when - clock()
   end
+end
+
+--- Is the caller away? It may have left the loop.
+function Worker:is_away()
+  return not self.pool.attended
 end
 
 local function remove(list, one)
@@ -89,7 +101,9 @@ end
 --- Gives a worker the turn to pull, where it can be had.
 function Pool:may_pull(worker)
   if self.stream:has_results() then signal(self) end
-  if self.puller or not self.attended or self.pulls <= 0 or self.stream.slow then return false end
+  if self.puller or not self.attended or self.pulls <= 0 or not self.stream:may_ask() then
+    return false
+  end
   self.pulls = self.pulls - 1
   self.puller = worker
   return true
@@ -111,12 +125,23 @@ end
 -- The life of a light thread.
 local function live(self, worker)
   worker.thread = running()
+  self.living[worker] = true
   local ok, text = pcall(self.work, self.stream, worker)
+  self.living[worker] = nil
   self.count = self.count - 1
   if self.puller == worker then self.puller = nil end
   if not ok then self.broken = self.broken or { text } end
   self.ended[#self.ended + 1] = worker.thread
   signal(self)
+end
+
+-- Has what was pulled not left yet? Asked of the stream's own workers: other exchanges of the
+-- client may be many, and one that nginx broke off never ends.
+local function is_connecting(self)
+  for worker in pairs(self.living) do
+    if worker.job.connecting then return true end
+  end
+  return false
 end
 
 -- One that has ended stays in memory until its parent has waited for it.
@@ -132,10 +157,17 @@ local function new_worker(self)
   return setmetatable({ pool = self, woken = assert(semaphore.new()), job = {} }, Worker)
 end
 
+-- What a slow source gave has left. What has come meanwhile is read before it is asked again: nginx
+-- looks at its sockets before it ends a sleep, but not before it wakes who waits for a semaphore.
+local function release(stream, here)
+  if not here then ngx.sleep(TURN) end
+  stream.held = false
+end
+
 -- Has workers pull that have nothing else to do.
 local function start_idle(self)
   local stream = self.stream
-  while not (stream.ended or self.puller or stream.slow) and self.pulls > 0 do
+  while not self.puller and self.pulls > 0 and stream:may_ask() do
     if #self.idle > 0 then return wake_idle(self) end
     if self.count >= stream.concurrency then return end
     reap(self)
@@ -146,7 +178,7 @@ end
 
 -- What is moved on without light threads: where there is no network, every message is refused.
 local function run_here(self)
-  self.work(self.stream, setmetatable({ pool = self, job = {} }, Worker))
+  self.work(self.stream, setmetatable({ pool = self, woken = self.news, job = {} }, Worker))
 end
 
 --- Lets all workers go on until there is a result, for `most` seconds.
@@ -156,12 +188,13 @@ function Pool:run(most)
   local stream = self.stream
   local until_when = clock() + most
   self.attended = true
-  if stream:has_results() then ngx.sleep(0) end
-  if self.puller and stream.left then self.puller.woken:post(1) end
   local here = stream.session.refusal()
+  -- Of nothing, an nginx without OpenResty's patches would log a warning each time.
+  if stream:has_results() and not here then ngx.sleep(TURN) end
+  if self.puller and stream.left then self.puller.woken:post(1) end
   while true do
     self.pulls = stream.concurrency
-    if stream.slow and self.transport.connecting == 0 then stream.slow = false end
+    if stream.held and not is_connecting(self) then release(stream, here) end
     if here then run_here(self) else start_idle(self) end
     local broken = self.broken
     self.broken = nil
@@ -171,8 +204,9 @@ function Pool:run(most)
       break
     end
     self.waiting = true
-    wait_for(self.news, min(until_when - clock(), stream.slow and SLOW_INTERVAL or WAIT_MAX))
+    wait_for(self.news, min(until_when - clock(), stream.held and SLOW_INTERVAL or WAIT_MAX))
     self.waiting = false
+    stream.spent = 0
     reap(self)
     if self.transport.closed then break end
   end
@@ -198,6 +232,7 @@ function M.open(stream, work, transport)
   return setmetatable({
     stream = stream, work = work, transport = transport,
     count = 0, -- light threads that have not ended
+    living = {}, -- the set of their workers
     idle = {}, -- a stack of workers without work
     ended = {}, -- light threads that have come to their end
     puller = nil, -- the worker that pulls
