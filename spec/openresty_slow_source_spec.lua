@@ -206,6 +206,25 @@ describe("inside nginx", function()
     end
   end)
 
+  it("a loop whose light thread is killed starts no message that waits for its permit", function()
+    local begun = core.clock()
+    server:run([[
+      local c, n = new { per_minute = 2 }, 0
+      require("koresms.client").session(c).pacer.windows[1].life = 2
+      local looping = ngx.thread.spawn(function()
+        for _ in c:send_many(function()
+          n = n + 1
+          return { to = number(n) }
+        end, { concurrency = 1 }) do end
+      end)
+      ngx.sleep(0.3)
+      ngx.thread.kill(looping)
+      return {} ]])
+    assert.truthy(core.clock() - begun < 1.8)
+    server:run("ngx.sleep(2.5) return {}")
+    assert.is_nil(seen()["3"])
+  end)
+
   it("a loop that is long away goes on with the message that waited for its permit", function()
     local got = server:run([[
       local c, n, told = new { per_minute = 2 }, 0, {}

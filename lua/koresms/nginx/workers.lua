@@ -10,7 +10,7 @@ local semaphore = require "ngx.semaphore"
 local clock = require("koresms.core").clock
 
 local ceil, max, min = math.ceil, math.max, math.min
-local running = coroutine.running
+local running, status = coroutine.running, coroutine.status
 local spawn, wait = ngx.thread.spawn, ngx.thread.wait
 
 -- A wait is cut into pieces of so many seconds, to see in between whether the client was closed.
@@ -38,6 +38,14 @@ local function wait_for(posted, seconds)
   return ok
 end
 
+-- Does the caller wait for a result? Its light thread may have been killed meanwhile.
+local function is_attended(pool)
+  local by = pool.attended
+  if type(by) ~= "thread" then return by end
+  local state = status(by)
+  return state ~= "dead" and state ~= "zombie"
+end
+
 local Worker = {}
 Worker.__index = Worker
 
@@ -54,14 +62,14 @@ function Worker:wait(when)
   local left = when - clock()
   while left > 0 and not pool.transport.closed and not (pulls and pool.stream.left) do
     local woken = wait_for(self.woken, min(left, pulls and AWAY_MAX or WAIT_MAX))
-    if pulls and not woken and not pool.attended then return end
+    if pulls and not woken and not is_attended(pool) then return end
     left = when - clock()
   end
 end
 
 --- Is the caller away? It may have left the loop.
 function Worker:is_away()
-  return not self.pool.attended
+  return not is_attended(self.pool)
 end
 
 local function remove(list, one)
@@ -101,7 +109,7 @@ end
 --- Gives a worker the turn to pull, where it can be had.
 function Pool:may_pull(worker)
   if self.stream:has_results() then signal(self) end
-  if self.puller or not self.attended or self.pulls <= 0 or not self.stream:may_ask() then
+  if self.puller or not is_attended(self) or self.pulls <= 0 or not self.stream:may_ask() then
     return false
   end
   self.pulls = self.pulls - 1
@@ -119,7 +127,7 @@ end
 --- Ends a worker's turn to pull.
 function Pool:pulled()
   self.puller = nil
-  if self.attended and not wake_idle(self) then signal(self) end
+  if is_attended(self) and not wake_idle(self) then signal(self) end
 end
 
 -- The life of a light thread.
@@ -187,8 +195,8 @@ end
 function Pool:run(most)
   local stream = self.stream
   local until_when = clock() + most
-  self.attended = true
   local here = stream.session.refusal()
+  self.attended = here and true or running()
   -- Of nothing, an nginx without OpenResty's patches would log a warning each time.
   if stream:has_results() and not here then ngx.sleep(TURN) end
   if self.puller and stream.left then self.puller.woken:post(1) end
@@ -237,7 +245,7 @@ function M.open(stream, work, transport)
     ended = {}, -- light threads that have come to their end
     puller = nil, -- the worker that pulls
     pulls = 0, -- that may still be made in this round
-    attended = false, -- is a result being waited for?
+    attended = false, -- the light thread that waits for a result
     news = assert(semaphore.new()), -- something happened that the caller waits for
     waiting = false, -- does it?
     stepped = 0, -- when the caller last waited
