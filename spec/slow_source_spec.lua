@@ -3,6 +3,7 @@
 -- asserted; where a time is, its bounds are wide.
 
 local core = require "koresms.core"
+local faults = require "spec.support.faults"
 local koresms = require "koresms"
 local sandbox = require "koresms.sandbox"
 
@@ -128,6 +129,27 @@ describe("send_many with a slow source", function()
       nap(0.06)
     end
     assert.truthy(most <= 3 * 4 + 1, most)
+  end)
+
+  it("is asked again though no connection comes about", function()
+    local bench = faults.start()
+    local c = new { host = bench:listen({ mode = "blackhole" }).origin, timeout = 3 }
+    local pulled, told, before = 0, 0, nil
+    for result in c:send_many(function()
+      if pulled == 3 then return nil end
+      nap(0.02)
+      pulled = pulled + 1
+      return { to = number(pulled) }
+    end) do
+      told = told + 1
+      before = before or pulled
+      assert.equal("not_sent", result.outcome)
+    end
+    c:close()
+    bench:stop()
+    assert.equal(3, told)
+    -- All of them, and not one when the last one's time was over.
+    assert.truthy(before > 1, before)
   end)
 
   it("ends where the source closes the client and has nothing yet", function()

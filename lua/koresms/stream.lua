@@ -20,6 +20,10 @@ local STOP_INTERVAL = 0.5
 -- before it is asked again, and results are told in between.
 local SLOW = 0.01
 
+-- A connection that takes longer (seconds) does not keep a slow source from being asked: where the
+-- server cannot be reached, there is always one.
+local HOLD_MAX = 1
+
 -- A source that names a time in the past is asked again after so many seconds.
 local ASK_INTERVAL = 0.001
 
@@ -131,7 +135,7 @@ local function ask(self, worker)
   local now = clock()
   self.spent = self.spent + now - before
   self.slow = self.spent > SLOW
-  self.held = self.slow
+  self.held = self.slow and now + HOLD_MAX
   if not ok then return stop(self, message) end
   if message == nil and not more then return stop(self) end
   if message == false then return wait_for_source(self, worker, more) end
@@ -289,7 +293,7 @@ function M.open(session, source, options)
     spent = 0, -- seconds that the source took since the last step
     slow = false, -- did it take its time, when it was last asked?
     ask_at = 0, -- when it wants to be asked
-    held = false, -- what it gave has to leave before it is asked again
+    held = false, -- what it gave has to leave before it is asked again, or this time to come
     forks = core.forks(), -- at the time
     results = new_queue(), late = new_queue(),
     inside = false, -- is a result being asked for?

@@ -228,12 +228,13 @@ function Pool:run(most)
     if stream.ended and #self.idle == #self.workers then return false end
     local now = clock()
     if now >= until_when then return true end
-    if stream.held and self.transport.engine:connecting() == 0 then
+    local held = stream.held
+    if held and (held <= now or self.transport.engine:connecting() == 0) then
       stream.held = false
       step(self, 0)
     else
       if self.fell_asleep then wake_at = now end
-      step(self, math.max(0, math.min(wake_at, until_when) - now))
+      step(self, math.max(0, math.min(wake_at, until_when, held or math.huge) - now))
     end
   end
 end

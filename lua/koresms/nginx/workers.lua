@@ -202,7 +202,8 @@ function Pool:run(most)
   if self.puller and stream.left then self.puller.woken:post(1) end
   while true do
     self.pulls = stream.concurrency
-    if stream.held and not is_connecting(self) then release(stream, here) end
+    local held = stream.held
+    if held and (held <= clock() or not is_connecting(self)) then release(stream, here) end
     if here then run_here(self) else start_idle(self) end
     local broken = self.broken
     self.broken = nil
