@@ -152,6 +152,37 @@ describe("send_many with a slow source", function()
     assert.truthy(before > 1, before)
   end)
 
+  -- Lua 5.1 cannot yield through a pcall.
+  local it_yields = (_VERSION == "Lua 5.1" and not rawget(_G, "jit")) and pending or it
+  it_yields("does not wait for what another coroutine of the caller's has in its hands", function()
+    local pulled, told, count = 0, {}, 0
+    local ends = os.time() + 20
+    local iterate = client:send_many(function()
+      if pulled == 30 then return nil end
+      pulled = pulled + 1
+      local mine = pulled
+      if mine % 3 == 0 then coroutine.yield() end
+      return { to = number(mine) }
+    end, { concurrency = 4, stop = function()
+      if os.time() > ends then error("the stream is stuck", 0) end
+    end })
+    local function take()
+      for result in iterate do
+        assert.is_nil(told[result.index])
+        assert.equal("accepted", result.outcome)
+        told[result.index] = true
+        count = count + 1
+      end
+    end
+    local one, other = coroutine.create(take), coroutine.create(take)
+    for _ = 1, 100 do
+      for _, thread in ipairs { one, other } do
+        if coroutine.status(thread) ~= "dead" then assert(coroutine.resume(thread)) end
+      end
+    end
+    assert.equal(30, count)
+  end)
+
   it("ends where the source closes the client and has nothing yet", function()
     local asked = 0
     for _ in client:send_many(function()

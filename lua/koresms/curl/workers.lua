@@ -199,6 +199,16 @@ local function start_idle(self)
   end
 end
 
+-- Is there anything to wait for? What another of the caller's coroutines has in its hands, and may
+-- never go on with, is not.
+local function is_waiting(self)
+  if next(self.sleepers) then return true end
+  for _, worker in ipairs(self.workers) do
+    if worker.waits == REPLY then return true end
+  end
+  return false
+end
+
 local function step(self, seconds)
   self.transport:step(seconds)
   self.stepped = clock()
@@ -232,6 +242,8 @@ function Pool:run(most)
     if held and (held <= now or self.transport.engine:connecting() == 0) then
       stream.held = false
       step(self, 0)
+    elseif not held and not is_waiting(self) then
+      repair(self)
     else
       if self.fell_asleep then wake_at = now end
       step(self, math.max(0, math.min(wake_at, until_when, held or math.huge) - now))
