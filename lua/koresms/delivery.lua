@@ -186,14 +186,6 @@ local function settle(session, job, reply)
   return judged, pause
 end
 
-local function exchange(session, worker, job)
-  local pacer = session.pacer
-  if pacer.probe then pacer:begin(clock()) end
-  local reply = worker:exchange(job)
-  if pacer.probe then pacer:ended(reply.status ~= nil) end
-  return reply
-end
-
 -- One request of a job. Returns its verdict, and the seconds of a pause that began with it.
 local function attempt(session, worker, job)
   local refused = not job.permit and wait_for_permit(session, worker, job)
@@ -202,14 +194,16 @@ local function attempt(session, worker, job)
   if not token then return not_sent("sign", text) end
   job.token, job.tries = token, job.tries + 1
   job.connect_timeout = job.plan.connect_timeout
-  if not session.settings.on_event then
-    return settle(session, job, exchange(session, worker, job))
+  local pacer, listens = session.pacer, session.settings.on_event
+  if listens then tell(session, job, { kind = "attempt", attempt = job.tries }) end
+  if pacer.probe then pacer:begin(clock()) end
+  local begun = listens and clock()
+  local reply = worker:exchange(job)
+  if pacer.probe then pacer:ended(reply.status ~= nil) end
+  if listens then
+    tell(session, job, { kind = "attempt", attempt = job.tries, elapsed = clock() - begun,
+      reused = reply.reused })
   end
-  tell(session, job, { kind = "attempt", attempt = job.tries })
-  local begun = clock()
-  local reply = exchange(session, worker, job)
-  tell(session, job, { kind = "attempt", attempt = job.tries, elapsed = clock() - begun,
-    reused = reply.reused })
   return settle(session, job, reply)
 end
 

@@ -57,10 +57,6 @@ local function dequeue(queue)
   return result
 end
 
-local function length(queue)
-  return queue.last > 0 and queue.last - queue.first + 1 or 0
-end
-
 local Stream = {}
 Stream.__index = Stream
 
@@ -121,8 +117,8 @@ local function wait_for_source(self, worker, when)
   worker:wait(self.ask_at)
 end
 
--- Asks the source, once it wants to be asked. Returns a job that may be sent; nil where there is
--- none now, or where it has its result already.
+-- Asks the source, once it wants to be asked. Returns a job that may be sent, and the time; nil
+-- where there is none now, or where it has its result already.
 local function ask(self, worker)
   local session, before = self.session, clock()
   -- The last wait was cut short, because the caller was away.
@@ -133,9 +129,9 @@ local function ask(self, worker)
   end
   local ok, message, index, more = self.source()
   local now = clock()
-  self.spent = self.spent + now - before
-  self.slow = self.spent > SLOW
-  self.held = self.slow and now + HOLD_MAX
+  local spent = self.spent + now - before
+  self.spent, self.slow = spent, spent > SLOW
+  if self.slow then self.held = now + HOLD_MAX end
   if not ok then return stop(self, message) end
   if message == nil and not more then return stop(self) end
   if message == false then return wait_for_source(self, worker, more) end
@@ -144,22 +140,22 @@ local function ask(self, worker)
   end
   local job = delivery.fill(worker.job, self.plan, message, index)
   local refused = delivery.preflight(session, job)
-  if not refused then return job end
+  if not refused then return job, now end
   delivery.begin(job, now)
   put(self, job, delivery.result(session, job, refused))
 end
 
 -- Waits until a permit is had. Returns when that was; nil where the stream or the client is closed
 -- meanwhile, false where the caller is away.
-local function wait_for_permit(self, worker)
+local function wait_for_permit(self, worker, now)
   local session = self.session
   while true do
-    if self.left or session.closed then return nil end
-    if worker:is_away() then return false end
-    local now = clock()
+    if worker.is_away and worker:is_away() then return false end
     local when = session.pacer:take(now, true)
     if not when then return now end
     worker:wait(when)
+    if self.left or session.closed then return nil end
+    now = clock()
   end
 end
 
@@ -168,10 +164,14 @@ end
 local function pull(self, worker)
   -- Closed by the source itself, or while that was waited for: nobody may come by to look.
   if self.session.closed and self.endless then return self:close() end
-  local job = self.parked or ask(self, worker)
-  if not job then return nil end
-  self.parked, worker.job = nil, job
-  local now = wait_for_permit(self, worker)
+  local job, now = self.parked, nil
+  if job then
+    self.parked, worker.job = nil, job
+  else
+    job, now = ask(self, worker)
+    if not job then return nil end
+  end
+  now = wait_for_permit(self, worker, now or clock())
   if now then
     job.permit = true
     -- Its time begins now: until here it waited for others.
@@ -269,8 +269,9 @@ end
 -- while more results wait for the caller than there are workers, whose loop may be slow.
 function Stream:may_ask()
   if self.ended or self.held then return false end
-  local known = length(self.late) + length(self.results)
-  return known == 0 or not self.slow and known <= self.concurrency
+  local results = self.results
+  if self.slow then return results.last == 0 and self.late.last == 0 end
+  return results.last - results.first < self.concurrency
 end
 
 --- Has a result been put that nobody took yet?

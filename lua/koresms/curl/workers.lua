@@ -19,19 +19,15 @@ local ABSENCE = 0.01
 -- yield comes from a function of the caller's and is passed on to the caller.
 local REPLY, TIME, WORK = {}, {}, {}
 
+-- `replaced` is set where another has taken the place of a worker: of one that was suspended in a
+-- function of the caller's, when the caller came back without it. It goes on alone, if ever.
 local Worker = {}
 Worker.__index = Worker
-
--- Whether another has taken the place of a worker: of one that was suspended in a function of the
--- caller's, when the caller came back without it. It goes on alone, if ever.
-local function is_replaced(self)
-  return self.pool.workers[self.place] ~= self
-end
 
 --- One exchange; see koresms.curl.transport.
 function Worker:exchange(job)
   local transport, request = self.pool.transport, self.request
-  if is_replaced(self) then return transport:exchange(job) end
+  if self.replaced then return transport:exchange(job) end
   if not transport:start(request, job) then
     self.waits = REPLY
     yield(REPLY)
@@ -42,7 +38,7 @@ end
 
 --- Waits until some time, or until the client is closed.
 function Worker:wait(when)
-  if is_replaced(self) then return self.pool.transport:wait(when) end
+  if self.replaced then return self.pool.transport:wait(when) end
   self.when = when
   self.pool.fell_asleep = true
   self.waits = TIME
@@ -50,13 +46,10 @@ function Worker:wait(when)
   self.waits = nil
 end
 
---- Is the caller away? Nothing moves here while it is.
-function Worker.is_away() return false end
-
 --- Waits until there may be something to do.
 -- @treturn boolean whether there may be
 function Worker:idle()
-  if is_replaced(self) then return false end
+  if self.replaced then return false end
   self.waits = WORK
   yield(WORK)
   self.waits = nil
@@ -70,11 +63,13 @@ Pool.__index = Pool
 local function new_worker(self, place)
   local request = self.transport.new_request()
   local worker = setmetatable({ pool = self, place = place, request = request,
-    waits = WORK, reply = {}, job = {} }, Worker)
+    waits = WORK, replaced = false, reply = {}, job = {} }, Worker)
   worker.thread = create(function()
     worker.waits = nil
     return self.work(self.stream, worker)
   end)
+  local old = self.workers[place]
+  if old then old.replaced = true end
   self.requests[place] = request
   self.workers[place] = worker
   return worker
@@ -117,7 +112,7 @@ end
 
 --- Gives a worker the turn to pull, where it can be had.
 function Pool:may_pull(worker)
-  if self.puller or self.pulls <= 0 or not self.stream:may_ask() or is_replaced(worker) then
+  if self.puller or self.pulls <= 0 or not self.stream:may_ask() or worker.replaced then
     return false
   end
   self.pulls = self.pulls - 1
@@ -137,7 +132,7 @@ local function settle(self, worker, ok, what, ...)
   if what == TIME then
     self.sleepers[worker] = true
   elseif what == WORK or status(worker.thread) == "dead" then
-    if not is_replaced(worker) then self.idle[#self.idle + 1] = worker end
+    if not worker.replaced then self.idle[#self.idle + 1] = worker end
   else
     local function go_on(...)
       return settle(self, worker, resume(worker.thread, ...))
