@@ -63,6 +63,7 @@ for version in 5.2 5.3; do
   specs "$version, what depends on it" specs LUA_VERSION=$version SPEC="$portable"
 done
 specs "5.4, old libraries" specs-old
+check "models of the store" model
 check "fuzz, 20 s" fuzz SECONDS=20 FUZZ_FLAGS=-verbosity=0
 specs "memory" sanitize FAULTS=short
 
