@@ -150,11 +150,11 @@ end
 local function wait_for_permit(self, worker, now)
   local session = self.session
   while true do
+    if self.left or session.closed then return nil end
     if worker.is_away and worker:is_away() then return false end
     local when = session.pacer:take(now, true)
     if not when then return now end
     worker:wait(when)
-    if self.left or session.closed then return nil end
     now = clock()
   end
 end
