@@ -207,13 +207,9 @@ static int wait_for(ksms_engine *e, int n, int ms)
             e->waited[i].events |= CURL_WAIT_POLLOUT;
         e->waited[i].revents = 0;
     }
-    if (curl_multi_poll(e->multi, e->waited, (unsigned)n, ms, NULL) != CURLM_OK)
-        return 0;
-    for (i = 0; i < n; i++) {
-        e->polled[i].revents = (short)((e->waited[i].revents & CURL_WAIT_POLLIN ? POLLIN : 0)
-                                       | (e->waited[i].revents & CURL_WAIT_POLLOUT ? POLLOUT : 0));
-    }
-    return 1;
+    /* libcurl reports neither a descriptor that somebody closed nor a broken socket as such. */
+    return curl_multi_poll(e->multi, e->waited, (unsigned)n, ms, NULL) == CURLM_OK
+           && poll(e->polled, (nfds_t)n, 0) >= 0;
 }
 
 /* Ends the requests whose time is over. What had arrived for them was read before. */
@@ -246,8 +242,7 @@ void ksms_step(ksms_engine *e, double ms)
         n = 0;
     for (i = 0; i < n; i++) {
         ksms_request *r = e->ready[i]->request;
-        /* libcurl says that a broken socket can be written, too. */
-        if ((e->polled[i].revents & POLLOUT) && r->sent < r->out.n)
+        if (e->polled[i].revents & POLLOUT)
             write_request(r);
         /* Writing may have failed the request, and closed its connection. */
         if ((e->polled[i].revents & (POLLIN | POLLHUP | POLLERR | POLLNVAL))
