@@ -25,6 +25,10 @@ LUA_INCLUDE_DIR ?= $(patsubst -I%,%,$(firstword $(shell $(PKG_CONFIG) --cflags-o
 LUA_MODULE_DIR ?= $(PREFIX)/share/lua/$(LUA_ABI)
 LUA_CMODULE_DIR ?= $(PREFIX)/lib/lua/$(LUA_ABI)
 BINDIR ?= $(PREFIX)/bin
+MANDIR ?= $(PREFIX)/share/man
+BASH_COMPLETIONS ?= $(PREFIX)/share/bash-completion/completions
+ZSH_COMPLETIONS ?= $(PREFIX)/share/zsh/site-functions
+FISH_COMPLETIONS ?= $(PREFIX)/share/fish/vendor_completions.d
 
 CURL_CFLAGS ?= $(shell $(PKG_CONFIG) --cflags libcurl)
 CURL_LIBS ?= $(shell $(PKG_CONFIG) --libs libcurl)
@@ -55,8 +59,8 @@ INCLUDES = -Isrc $(addprefix -isystem ,$(LUA_INCLUDE_DIR))
 COMPILE = $(CC) $(STD) $(WARNINGS) $(STRICT) $(INCLUDES) $(CURL_CFLAGS) $(CRYPTO_CFLAGS) \
   $(CPPFLAGS) $(CFLAGS)
 
-CORE := core e164 encode jwt address request proxy post head reader reader_lua buffer fork signal system process
-CURL := engine request_lua connection wire post encode head reader buffer fork
+CORE := core e164 encode jwt random address request proxy post head reader reader_lua buffer fork signal system process
+CURL := engine request_lua connection authorities descriptors wire post encode head reader buffer fork
 SOURCES := $(addprefix src/,$(addsuffix .c,$(sort $(CORE) $(CURL))))
 
 OUT := $(BUILD)/$(LUA_VERSION)
@@ -67,7 +71,7 @@ MODULES := $(OUT)/koresms/core.so $(OUT)/koresms/curl.so
 
 # The databases of a store: each a module of its own, built where pkg-config knows its library.
 SQLITE := $(if $(shell $(PKG_CONFIG) --exists sqlite3 && echo 1),sqlite sqlite_rows fork)
-POSTGRES := $(if $(shell $(PKG_CONFIG) --exists libpq && echo 1),postgres postgres_values fork)
+POSTGRES := $(if $(shell $(PKG_CONFIG) --exists libpq && echo 1),postgres postgres_run postgres_values fork)
 STORE_OBJECTS := $(patsubst %,$(OBJ)/%.o,$(SQLITE) $(POSTGRES))
 SOURCES += $(patsubst %,src/%.c,$(filter-out fork,$(SQLITE) $(POSTGRES)))
 MODULES += $(patsubst %,$(OUT)/koresms/%.so,$(firstword $(SQLITE)) $(firstword $(POSTGRES)))
@@ -80,7 +84,7 @@ SANDBOX_FILES = $(shell cd sandbox && find . -type f)
 .DEFAULT_GOAL := all
 .DELETE_ON_ERROR:
 .PHONY: all build-all test specs specs-old lint lint-lua lint-gcc lint-clang lint-cppcheck \
-  lint-format demo bench docs install uninstall clean setup help FORCE
+  lint-format demo bench soak docs install uninstall clean setup help FORCE
 
 all: $(MODULES)
 
@@ -97,11 +101,16 @@ help:
 	@echo 'make memory                              memory that fails or is collected, at every place'
 	@echo 'make fuzz [SECONDS=n]                    libFuzzer on the reader of replies'
 	@echo 'make model                               the models of the store, by spin; MODEL=long'
+	@echo 'make soak [MINUTES=n]                    faults, restarts and failovers for so long'
 	@echo 'make torture                             kills, storms and models at length: about an hour'
 	@echo 'make bench                               measurements'
 	@echo 'make bench-store                         what a store costs'
 	@echo 'make bench-nginx                         what a message costs inside nginx'
 	@echo 'make docs                                API pages into $(BUILD)/docs'
+	@echo 'make dist                                a source archive of the last commit'
+	@echo 'make rocks URL=...                       rockspecs whose source is that archive'
+	@echo 'make deb                                 Debian packages, into $(BUILD)/deb'
+	@echo 'make share                               the man page and the completions anew'
 	@echo 'make install | uninstall                 PREFIX, DESTDIR and LUA_VERSION apply'
 	@echo 'make setup                               install what is missing on Debian'
 	@echo 'make clean                               remove $(BUILD)/'
@@ -128,13 +137,15 @@ $(OUT)/koresms/postgres.so: $(POSTGRES:%=$(OBJ)/%.o)
 $(OBJ)/%.o: src/%.c $(OBJ)/flags
 	$(COMPILE) -MMD -MP -c -o $@ $<
 
+# Several may run at once in one tree where all is built.
+MAKE_PID := $(shell echo $$PPID)
+
 # Rewritten only where the compiler call differs from the last one, so that changed
 # flags rebuild everything and unchanged ones nothing.
 $(OBJ)/flags: FORCE
-	@$(PKG_CONFIG) --exists $(LUA_PC) libcurl libcrypto || echo \
-	  'pkg-config does not know $(LUA_PC), libcurl and libcrypto; on Debian: make setup' >&2
-	$(shell mkdir -p $(@D))$(file >$@.new,$(COMPILE))
-	@if cmp -s $@.new $@; then rm $@.new; else mv $@.new $@; fi
+	$(shell mkdir -p $(@D))$(file >$@.$(MAKE_PID),$(COMPILE))
+	@if cmp -s $@.$(MAKE_PID) $@; then rm $@.$(MAKE_PID); else \
+	  sh tools/headers.sh $(LUA_VERSION) $$(cat $@.$(MAKE_PID)) && mv $@.$(MAKE_PID) $@; fi
 
 -include $(CORE_OBJECTS:.o=.d) $(CURL_OBJECTS:.o=.d) $(STORE_OBJECTS:.o=.d)
 
@@ -159,7 +170,7 @@ specs: all $(if $(filter-out %_spec.lua,$(SPEC))$(filter %memory_spec.lua %alloc
 # Some specs where libraries and system are taken for older ones than they are.
 specs-old:
 	@$(MAKE) --no-print-directory BUILD=$(BUILD)/old CPPFLAGS='$(CPPFLAGS) $(OLD_FLAGS)' \
-	  SPEC='spec/jwt_spec.lua spec/client_spec.lua spec/stream_spec.lua' specs
+	  SPEC='spec/jwt_spec.lua $(wildcard spec/client*_spec.lua spec/stream*_spec.lua)' specs
 
 lint: lint-lua lint-gcc lint-clang lint-cppcheck lint-format
 
@@ -203,6 +214,12 @@ bench: all $(BENCH_PROGRAMS)
 	  $(MAKE) --no-print-directory -s LUA_VERSION=jit all; fi
 	@LUA=$(LUA) BUILD=$(BUILD) bench/run.sh
 
+# The library in service, for so many minutes; nginx runs LuaJIT.
+MINUTES ?= 10
+soak: all
+	@$(MAKE) --no-print-directory -s LUA_VERSION=jit all
+	SOAK_SECONDS=$$(($(MINUTES) * 60)) $(MAKE) --no-print-directory specs SPEC=spec/soak_spec.lua
+
 docs:
 	ldoc --dir $(BUILD)/docs --config config.ld .
 
@@ -245,6 +262,15 @@ fuzz:
 
 # --- Install -------------------------------------------------------------------
 
+.PHONY: share
+
+# The man page and the completions, made anew from the texts of the command's own help. They are
+# committed, so that an installation needs no tool; a spec compares them.
+share: all
+	@KSMS_BUILD=$(BUILD) $(LUA) tools/man.lua > share/man/koresms.1
+	@for s in bash:koresms.bash zsh:_koresms fish:koresms.fish; do \
+	  $(LUA) bin/koresms completion $${s%%:*} > share/completions/$${s#*:} || exit 1; done
+
 install: all
 	@set -e; for f in $(LUA_FILES); do \
 	  d="$(DESTDIR)$(LUA_MODULE_DIR)/$$(dirname $$f)"; mkdir -p "$$d"; \
@@ -254,16 +280,65 @@ install: all
 	  $(INSTALL) -m 644 sandbox/$$f "$$d"; done
 	@mkdir -p "$(DESTDIR)$(LUA_CMODULE_DIR)/koresms" "$(DESTDIR)$(BINDIR)"
 	$(INSTALL) -m 755 $(MODULES) "$(DESTDIR)$(LUA_CMODULE_DIR)/koresms"
-	@lua=$$(command -v $(LUA) || echo '/usr/bin/env $(LUA)'); \
+	@there=$(if $(filter file default undefined,$(origin LUA)),$$(sed -n '1s/^#!//p' "$(DESTDIR)$(BINDIR)/koresms" 2>/dev/null)); \
+	  lua=$${there:-$$(command -v $(LUA) || echo '/usr/bin/env $(LUA)')}; \
 	  sed "1s|.*|#!$$lua|" bin/koresms > $(OUT)/koresms.bin
 	$(INSTALL) -m 755 $(OUT)/koresms.bin "$(DESTDIR)$(BINDIR)/koresms"
+	@mkdir -p "$(DESTDIR)$(MANDIR)/man1" "$(DESTDIR)$(BASH_COMPLETIONS)" \
+	  "$(DESTDIR)$(ZSH_COMPLETIONS)" "$(DESTDIR)$(FISH_COMPLETIONS)"
+	$(INSTALL) -m 644 share/man/koresms.1 "$(DESTDIR)$(MANDIR)/man1"
+	$(INSTALL) -m 644 share/completions/koresms.bash "$(DESTDIR)$(BASH_COMPLETIONS)/koresms"
+	$(INSTALL) -m 644 share/completions/_koresms "$(DESTDIR)$(ZSH_COMPLETIONS)"
+	$(INSTALL) -m 644 share/completions/koresms.fish "$(DESTDIR)$(FISH_COMPLETIONS)"
 
 uninstall:
 	rm -rf "$(DESTDIR)$(LUA_MODULE_DIR)/koresms" "$(DESTDIR)$(LUA_CMODULE_DIR)/koresms"
 	rm -f "$(DESTDIR)$(LUA_MODULE_DIR)/resty/koresms.lua" "$(DESTDIR)$(BINDIR)/koresms"
+	rm -f "$(DESTDIR)$(MANDIR)/man1/koresms.1" "$(DESTDIR)$(BASH_COMPLETIONS)/koresms" \
+	  "$(DESTDIR)$(ZSH_COMPLETIONS)/_koresms" "$(DESTDIR)$(FISH_COMPLETIONS)/koresms.fish"
 
 clean:
 	rm -rf $(BUILD)
+
+# --- Release -------------------------------------------------------------------
+
+.PHONY: dist rocks
+
+VERSION := $(shell sed -n 's/^\#define KSMS_VERSION "\(.*\)"/\1/p' src/koresms.h)
+ARCHIVE := $(BUILD)/koresms-$(VERSION).tar.gz
+
+# A source archive of the last commit: the same bytes wherever and whenever it is made.
+dist:
+	@changes=$$(git status --porcelain | cut -c4- | tr '\n' ' '); if [ -n "$$changes" ]; then \
+	  echo "make dist: there are changes that are not committed: $$changes" >&2; exit 1; fi
+	@mkdir -p $(BUILD)
+	@git -c tar.umask=0022 archive --format=tar --prefix=koresms-$(VERSION)/ HEAD \
+	  | gzip -9 -n > $(ARCHIVE).new && mv $(ARCHIVE).new $(ARCHIVE)
+	@sha256sum $(ARCHIVE)
+
+# Rockspecs of a release, whose source is the archive at an address: make rocks URL=https://...
+rocks:
+	@[ -n "$(URL)" ] || { echo 'say where the archive of `make dist` will be: make rocks URL=https://...' >&2; exit 1; }
+	@mkdir -p $(BUILD)
+	@for name in koresms koresms-sqlite koresms-postgres; do \
+	  $(LUA) tools/rocks.lua $$name-scm-1.rockspec $(VERSION) "$(URL)" \
+	    > $(BUILD)/$$name-$(VERSION)-1.rockspec || exit 1; done
+
+.PHONY: deb
+
+# Debian packages of the last commit, into $(BUILD)/deb. Needs debhelper and dpkg-dev; where lintian
+# is installed, it has the last word. The project has no mail address: whoever uploads the packages
+# puts theirs into debian/control and debian/changelog.
+deb:
+	@command -v dh >/dev/null && command -v dpkg-buildpackage >/dev/null || { \
+	  echo 'make deb: install debhelper and dpkg-dev (and lintian)' >&2; exit 1; }
+	@rm -rf $(BUILD)/deb && mkdir -p $(BUILD)/deb/koresms-$(VERSION)
+	@git archive HEAD | tar -x -C $(BUILD)/deb/koresms-$(VERSION)
+	@cd $(BUILD)/deb/koresms-$(VERSION) && env -u MAKEFLAGS -u MAKELEVEL dpkg-buildpackage -b -us -uc
+	@if command -v lintian >/dev/null; then \
+	  lintian --allow-root --fail-on error,warning \
+	    --suppress-tags bogus-mail-host,bogus-mail-host-in-debian-changelog $(BUILD)/deb/*.changes; fi
+	@ls $(BUILD)/deb/*.deb
 
 # --- nginx ---------------------------------------------------------------------
 
@@ -304,7 +379,7 @@ model:
 
 .PHONY: bench-store
 
-bench-store: all
+bench-store: all $(BUILD)/bench/measure
 	@LUA=$(LUA) KSMS_BUILD=$(BUILD) bench/store.sh
 
 .PHONY: torture

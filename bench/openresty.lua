@@ -8,6 +8,11 @@ require "spec.support.paths"
 local openresty = require "spec.support.openresty"
 local run = require "spec.support.run"
 
+if run.output("command -v wrk") == "" then
+  io.stderr:write("bench: wrk is missing; on Debian: apt-get install wrk\n")
+  os.exit(1)
+end
+
 local function number(name, default) return tonumber(os.getenv(name)) or default end
 local rounds, seconds, clients = number("ROUNDS", 5), number("SECONDS", 6), number("CLIENTS", 256)
 
@@ -150,6 +155,6 @@ for _, key in ipairs { "rate", "cpu", "p50", "p99" } do
 end
 print(("\nmedians, koresms : bare   rate %.3f   CPU %.2f   other p50 %.2f   other p99 %.2f")
   :format(ratio.rate, ratio.cpu, ratio.p50, ratio.p99))
-print("wanted                    rate >= 0.9               other p99 <= 1.2")
+print("wanted                    rate >= 0.95              other p99 <= 1.1")
 if log ~= "" then print("error log:\n" .. log) end
-os.exit(ratio.rate >= 0.9 and ratio.p99 <= 1.2 and log == "" and 0 or 1)
+os.exit(ratio.rate >= 0.95 and ratio.p99 <= 1.1 and log == "" and 0 or 1)

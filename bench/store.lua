@@ -162,32 +162,100 @@ local function turns()
   end
 end
 
-local function imports()
-  local count = scaled(100000)
-  local path = WORK .. "/people.csv"
-  local file = assert(io.open(path, "w"))
-  file:write("to\n")
-  local pull = numbers(count)
-  for message in pull do file:write(message.to, "\n") end
-  file:close()
+-- Job queues on the same server, whose jobs do nothing, beside signed POSTs through a store.
+local function peers()
+  local npm = os.getenv "BENCH_NPM"
+  if not cluster then return print "\nother queues: not measured, PostgreSQL is not there" end
+  if not shell.run(("[ -d %s/node_modules ]"):format(shell.quote(npm))) then
+    return print "\nother queues: not measured, npm or its registry is not there"
+  end
+  shell.run(("cp bench/peers/graphile_worker.mjs bench/peers/pg_boss.mjs %s"):format(
+    shell.quote(npm)))
+  local function peer(name, count)
+    local _, database = cluster:database()
+    local ok, text = shell.run(("cd %s && PGHOST=%s PGUSER=postgres PGDATABASE=%s node %s.mjs %d "
+      .. "2>&1"):format(shell.quote(npm), cluster.dir, database, name, count))
+    return assert(ok and tonumber(text), text)
+  end
+  local rows = { { "graphile-worker 0.17.3, defaults", "graphile_worker", 6000 },
+    { "pg-boss 10.4.2, fetch and complete", "pg_boss", 2000 } }
+  local mine, ratios = {}, {}
+  for _ = 1, ROUNDS do
+    local rate = store_rate("PostgreSQL", scaled(10000), 16)
+    mine[#mine + 1] = rate
+    for i, row in ipairs(rows) do
+      row.rates, ratios[i] = row.rates or {}, ratios[i] or {}
+      local theirs = peer(row[2], scaled(row[3]))
+      table.insert(row.rates, theirs)
+      table.insert(ratios[i], rate / theirs)
+    end
+  end
+  print(("\n%-34s %12s %12s"):format("PostgreSQL, 16 at once", "a second", "koresms is"))
+  print(("%-34s %12.0f"):format("koresms, signed POSTs", median(mine)))
+  for i, row in ipairs(rows) do
+    print(("%-34s %12.0f %11.1fx"):format(row[1] .. ", no-op", median(row.rates),
+      median(ratios[i])))
+  end
+end
+
+local measured = WORK .. "/measured"
+
+-- Runs the command; returns seconds and MB of its largest process.
+local function command(words)
   local env = ("env KORESMS_HOST=%s KORESMS_BOT_ID=st-1 KORESMS_CLIENT_ID=cs-1 "
     .. "KORESMS_CLIENT_SECRET=0123456789abcdef KORESMS_FROM=+19876543210"):format(PLAIN)
-  local program = os.getenv "LUA" or "lua5.4"
-  local function time(words)
-    local began = clock()
-    local ok, text = shell.run(("%s %s bin/koresms %s 2>&1"):format(env, program, words))
-    assert(ok, text)
-    return clock() - began
+  local ok, text = shell.run(("%s %s/bench/measure %s 3600 %s bin/koresms %s 2>&1"):format(env,
+    os.getenv "KSMS_BUILD" or "build", measured, os.getenv "LUA" or "lua5.4", words))
+  assert(ok, text)
+  local file = assert(io.open(measured))
+  local seconds, kib, status = file:read("*a"):match("^(%S+) %S+ %S+ (%d+) (%d+)")
+  file:close()
+  assert(status == "0", text)
+  return tonumber(seconds), tonumber(kib) / 1024
+end
+
+-- A file of recipients; returns its name.
+local function people(count)
+  local path = ("%s/people%d.csv"):format(WORK, count)
+  local file = assert(io.open(path, "w"))
+  file:write("to\n")
+  for message in numbers(count) do file:write(message.to, "\n") end
+  file:close()
+  return path
+end
+
+-- One campaign of a million.
+local function million()
+  local count = scaled(1000000)
+  local path = people(count)
+  print(("\n%-34s %12s %12s %12s"):format(("a campaign of %d rows"):format(count), "import, s",
+    "its MB", "status, ms"))
+  for _, kind in ipairs(kinds) do
+    local where = location(kind)
+    local seconds, mb = command(("campaign import %s --name c --store '%s'"):format(path, where))
+    local store, times = assert(koresms.store(where)), {}
+    for i = 1, ROUNDS do
+      local began = clock()
+      assert(store:status("c").pending == count)
+      times[i] = (clock() - began) * 1000
+    end
+    store:close()
+    print(("%-34s %12.1f %12.1f %12.0f"):format(kind, seconds, mb, median(times)))
   end
+end
+
+local function imports()
+  local count = scaled(100000)
+  local path = people(count)
   print(("\n%-34s %12s %12s"):format(("%d rows of CSV, all checks on"):format(count), "rows/s",
     "of dry run"))
   local dry, times = {}, {}
   for _ = 1, ROUNDS do
-    dry[#dry + 1] = time("send-many --dry-run " .. path)
+    dry[#dry + 1] = command("send-many --dry-run " .. path)
     for _, kind in ipairs(kinds) do
       times[kind] = times[kind] or {}
-      table.insert(times[kind], time(("campaign import %s --name c --store '%s'"):format(path,
-        location(kind))))
+      table.insert(times[kind], (command(("campaign import %s --name c --store '%s'"):format(path,
+        location(kind)))))
     end
   end
   print(("%-34s %12.0f"):format("send-many --dry-run", count / median(dry)))
@@ -201,6 +269,8 @@ for _, kind in ipairs(kinds) do
   print(("a commit takes %.2f ms on %s"):format(commit_time(kind), kind))
 end
 sends()
+peers()
 turns()
 imports()
+million()
 if cluster then cluster:stop() end

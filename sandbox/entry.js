@@ -11,7 +11,7 @@ function make(tag, properties = {}, ...children) {
   return node;
 }
 
-// How an answer that is none reads.
+// How no answer reads.
 function answer(entry) {
   if (entry.reply.close) return "closed";
   if (entry.reply.silent) return "silent";

@@ -24,7 +24,6 @@ describe("a coroutine that is abandoned", function()
   setup(function() ground = broken_off.start() end)
   teardown(function() ground:stop() end)
   before_each(function()
-    ground:guard(60)
     yields, yielded = false, 0
   end)
   after_each(function()
@@ -42,6 +41,7 @@ describe("a coroutine that is abandoned", function()
     local memory
     for i = 1, TIMES do
       ledger.place = "time " .. i
+      ground:guard(60)
       f(i)
       yields = false
       for _, kind in ipairs { "refused", "throttled", "ok" } do ledger:send(kind) end

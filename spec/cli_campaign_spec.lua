@@ -121,6 +121,15 @@ for _, kind in ipairs(stores.kinds()) do describe("koresms campaign on " .. kind
     assert.same({ 2, 1 }, { status_of("d").accepted, status_of("d").skipped })
   end)
 
+  it("takes the recipient from another column", function()
+    command.write(input, "phone,dedupe\n+15550000001,a\n")
+    local status, _, err = campaign { "import", input, "--name", "d" }
+    assert.equal(2, status)
+    assert.matches("--to-column", err, 1, true)
+    must { "import", input, "--name", "d", "--to-column", "phone", "--start" }
+    assert.equal(1, status_of("d").pending)
+  end)
+
   it("exports what became of each, as CSV that can be read back", function()
     must { "import", input, "--name", "d", "--start" }
     box:play { status = 400, body = '{"errors":[{"msg":"no, \\"really\\" not","code":7}]}' }
@@ -141,6 +150,9 @@ for _, kind in ipairs(stores.kinds()) do describe("koresms campaign on " .. kind
     must { "import", input, "--name", "d", "--start" }
     must { "pause", "d", "lunch" }
     assert.matches("d .*paused.*%(lunch%)", (must { "status" }))
+    local stopped, _, why = campaign { "run", "d" }
+    assert.equal(5, stopped)
+    assert.matches("campaign 'd' is paused: lunch; `koresms campaign resume d`", why, 1, true)
     must { "resume", "d" }
     local _, err = must { "suppress", "+15550000001" }
     assert.matches("1 of 1 numbers", err)
@@ -149,6 +161,7 @@ for _, kind in ipairs(stores.kinds()) do describe("koresms campaign on " .. kind
     assert.matches("1 of 2 numbers", err)
     must { "suppress", "--remove", "+15550000002" }
     must { "quota", "--per-minute", "100", "--per-hour", "false" }
+    assert.equal("per_minute 100, per_hour false\n", (must { "quota" }))
     local status
     status, _, err = campaign({ "run", "d" }, { KORESMS_PER_MINUTE = "7" })
     assert.equal(2, status)
@@ -172,7 +185,8 @@ for _, kind in ipairs(stores.kinds()) do describe("koresms campaign on " .. kind
       { { "import", input, "--name", "" }, 2, "name is empty" },
       { { "import", box.work .. "/nothing", "--name", "d" }, 2, "nothing" },
       { { "status", "d", "--store", "postgres://u:s3cretword@h/d" }, 2, "KORESMS_STORE" },
-      { { "quota" }, 2, "per%-minute" }, { { "quota", "--per-minute", "0" }, 2, "'0' is neither" },
+      { { "quota" }, 2, "no store here" },
+      { { "quota", "--per-minute", "0" }, 2, "'0' is neither" },
       { { "resolve", "d" }, 2, "%-%-unknown resend" }, { { "suppress", "+1x" }, 2, "%+1x" },
     } do
       local status, out, err = campaign(case[1])

@@ -104,9 +104,14 @@ describe("koresms sandbox -- COMMAND", function()
     assert.equal("gone\ngone", out)
   end)
 
-  it("refuses an address that is none", function()
-    local status, _, err = koresms:run { "sandbox", "--listen", "example.com" }
-    assert.equal(2, status)
-    assert.matches("not an IP address", err, 1, true)
+  it("refuses what its options cannot be, and names the option", function()
+    for _, case in ipairs { { "--listen", "example.com", "is not an IP address" },
+        { "--port", "https", "is not a whole number from 1 to 65535" },
+        { "--plain-port", "0", "is not a whole number from 1 to 65535" },
+        { "--per-minute", "0.5", "is not a whole number from 1 to 999999" } } do
+      local status, _, err = koresms:run { "sandbox", case[1], case[2] }
+      assert.equal(2, status)
+      assert.matches(case[1] .. ": '" .. case[2] .. "' " .. case[3], err, 1, true)
+    end
   end)
 end)

@@ -36,6 +36,11 @@ describe("koresms says what was meant:", function()
       assert.same({ 0, case[2], "" }, { status, out, err })
     end
     refused({ "help", "sned" }, nil, "no command 'sned'")
+    refused({ "send-many", "x", "--per-minute", "30" }, nil, "'--per-minute'",
+      "it is a setting: KORESMS_PER_MINUTE")
+    refused({ "help", "campaign", "imprt" }, nil, "imprt")
+    local _, out = koresms:run({ "help", "campaign", "import" })
+    assert.matches("--expires", out, 1, true)
   end)
 
   it("a text, in whatever word", function()
@@ -122,7 +127,7 @@ describe("koresms says what was meant:", function()
   it("columns, where there is none of recipients", function()
     refused_rows("name,city\n", "no column 'to'; it has 'name', 'city'\n")
     refused_rows("mobile,name\n" .. TO .. ",x\n",
-      "column 'mobile' is not understood (did you mean 'to'?)")
+      "column 'mobile' is not understood (did you mean 'to'?); --to-column")
     refused_rows("a,b,c,d,e,f,g,h,i,j,k,l\n", "'j', and 2 more\n")
     refused_rows("name," .. TO .. "\n", "'name', '+9112*****90'")
     refused_rows("name,\27[2J\n", "'name', ' [2J'")

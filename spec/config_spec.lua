@@ -58,7 +58,7 @@ describe("config", function()
     local s = assert(config.load(base()))
     local defaults = { algorithm = "HS256", subject = "koresms", token_ttl = 300, jti = false,
       timeout = 10, connect_timeout = 5, retries = 2, per_minute = 60, per_hour = false,
-      max_idle = 30, allow_http = false, later_flush = 2 }
+      max_idle = 30, max_age = 300, allow_http = false, later_flush = 2 }
     for name, value in pairs(defaults) do assert.equal(value, s[name], name) end
     for _, row in ipairs(config.settings) do
       assert.equal(defaults[row.name], row.default, row.name)
@@ -139,6 +139,7 @@ describe("config", function()
         "https:// once" },
       { "a scheme twice", { host = "https://https://h.example" }, "option 'host'",
         "https:// once" },
+      { "a blank before its scheme", { host = " https://h.example" }, "option 'host'", "blank" },
       { "a dot too many", { host = "h..example" }, "option 'host'", "dot" },
       { "a dot at the beginning", { host = ".h.example" }, "option 'host'", "dot" },
       { "a file in a home that nobody expands", { ca_file = "~/ca.pem" }, "option 'ca_file'",
@@ -396,7 +397,8 @@ describe("config", function()
       { "nan.json", '{"timeout": NaN}', "is not JSON" },
       { "empty.json", "", "is not JSON" },
       { "syntax.lua", 'return {\n client_secret = "MARKED\n}', "syntax error at line 2" },
-      { "none.lua", "local x = 1", "got a nil" },
+      { "none.lua", "local x = 1", "got nothing" },
+      { "null.json", "null", "got nothing" },
       { "world.lua", "return { subject = os.getenv('HOME') }", "empty environment" },
       { "endless.lua", "while true do end", "too long" },
       { "methods.lua", 'return { subject = ("x"):rep(4) }', "empty environment" },

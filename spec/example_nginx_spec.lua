@@ -26,14 +26,16 @@ describe("the example for nginx", function()
         local variables = { SMS_API_KEY = "%s", KORESMS_HOST = "%s", KORESMS_BOT_ID = "st-1",
           KORESMS_CLIENT_ID = "cs-1", KORESMS_CLIENT_SECRET = "secret",
           KORESMS_FROM = "+19876543210",
-          KORESMS_PER_MINUTE = "false", KORESMS_MAX_IDLE = "0" }
+          KORESMS_PER_MINUTE = "false", KORESMS_MAX_IDLE = "0",
+          KORESMS_RETRIES = "0" }
         os.getenv = function(name) return variables[name] end
         require("examples.nginx.sms").init()]]):format(KEY, platform.origin),
       locations = [[
         location = /sms {
           access_by_lua_block { require("examples.nginx.sms").authenticate() }
           content_by_lua_block { require("examples.nginx.sms").handle() }
-        }]],
+        }
+        location = /health { content_by_lua_block { require("examples.nginx.sms").health() } }]],
     }
   end)
   teardown(function()
@@ -59,7 +61,25 @@ describe("the example for nginx", function()
     assert.same({ 422, "invalid_number" }, { status, answer.error.code })
   end)
 
+  it("tells how it is", function()
+    assert.equal(202, (select(2, post({ to = "+911234567890" }))))
+    local text, status = nginx:get("/health")
+    local health = cjson.decode(text)
+    assert.same({ 200, "ok", 0, 0 }, { status, health.status, health.later, health.in_flight })
+    assert.is_true(health.accepted >= 1 and os.time() - health.last_accepted < 60)
+    -- Throttled for some time: still in service, and says so.
+    platform:script(nil, { step.read_request(), step.respond { status = 429,
+      headers = { { "Retry-After", "2" } } } })
+    assert.equal(429, (select(2, post({ to = "+911234567890" }))))
+    text, status = nginx:get("/health")
+    assert.same({ 200, "paused" }, { status, cjson.decode(text).status })
+    nginx:run("ngx.sleep(2.2)")
+    platform:script()
+    assert.equal("ok", cjson.decode((nginx:get("/health"))).status)
+  end)
+
   it("lets nobody write into its log", function()
+    local before = nginx:log()
     platform:script({}, { step.read_request(), step.respond { status = 400,
       body = '{"errors":[{"msg":"no\\n2026/11/24 [alert] forged \\u001b[2J +91/1234/567890",'
         .. '"code":1}]}' } })
@@ -71,7 +91,7 @@ describe("the example for nginx", function()
     end
     local _, status = post({ to = "+911234567890", id = "order_18:a.b-c" })
     assert.equal(502, status)
-    local log = nginx:log()
+    local log = nginx:log():sub(#before + 1):gsub("^\n", "")
     assert.matches("message order_18:a.b-c: rejected (invalid_request): ", log, 1, true)
     assert.equal(0, select(2, log:gsub("\n", "")), log)
     assert.not_matches("[%z\1-\31]", log)

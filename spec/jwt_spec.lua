@@ -98,6 +98,21 @@ describe("signer", function()
     assert.is_nil(claims_of(core.signer(options()):token()).jti)
   end)
 
+  it("gives the same token for the same second, and another for any other", function()
+    for _, changes in ipairs({ {}, { algorithm = "HS512" },
+      { algorithm = "RS256", private_key = keys.rsa } }) do
+      local signer = assert(core.signer(options(changes)))
+      local first = signer:token(1795500000)
+      assert.equal(first, signer:token(1795500000.5))
+      for _, now in ipairs({ 1795500001, 1795499999, 0 }) do
+        local token = signer:token(now)
+        assert.equal(now, claims_of(token).iat)
+        assert.equal(token, core.signer(options(changes)):token(now))
+      end
+      assert.equal(first, signer:token(1795500000))
+    end
+  end)
+
   it("takes the system's clock", function()
     local before = os.time()
     local iat = claims_of(core.signer(options()):token()).iat

@@ -36,6 +36,11 @@ describe("memory", function()
     assert.same({}, rows.missing())
   end)
 
+  it("that held a secret is wiped before it is given back", function()
+    assert.equal("0 unwiped\n", run.output(("KSMS_BUILD=%s %s spec/support/memory/wiping.lua 2>&1")
+      :format(run.quote(directory), run.quote(HOST))))
+  end)
+
   for pass, title in pairs { failing = "that fails", collecting = "that is collected" } do
     for _, module in ipairs(rows.parts) do
       describe(title .. ", in " .. module, function()

@@ -168,6 +168,21 @@ describe("inside nginx", function()
     end
   end
 
+  it("a reply that has arrived is read, though the worker comes late to it", function()
+    local step = faults.step
+    -- More than is read at once.
+    local large = bench:listen { default = { step.read_request(), step.stall { seconds = 0.4 },
+      step.respond { body = '{"message":"' .. ("x"):rep(40000) .. '"}' } } }
+    local got = server:run([[
+      local c = new { host = given.origin, timeout = 1 }
+      local sending = ngx.thread.spawn(function() return select(-1, c:send { to = number(1) }) end)
+      ngx.sleep(0.1)
+      nap(1.3)
+      local _, result = ngx.thread.wait(sending)
+      return { result.outcome, result.code } ]], { origin = large.origin })
+    assert.same({ "accepted" }, got)
+  end)
+
   it("a source is not asked for more than a slow loop takes", function()
     local most = server:run([[
       local pulled, told, most = 0, 0, 0

@@ -135,7 +135,42 @@ describe("workers of one nginx", function()
     assert.same({ 0, 1050 }, server:run(ASK, { at = 1000, pause = 50 }))
     assert.same({ 0, 1050 }, server:run(ASK, { at = 1001, pause = 3 }))
     assert.same({ 0, 1050 }, server:run(ASK, { at = 1049 }))
-    assert.equal(10001, server:run(ASK, { at = 1050 })[1])
+    -- One goes first, and the others where nothing is heard of it.
+    assert.same({ 1, 1050.05 }, server:run(ASK, { at = 1050 }))
+    assert.same({ 0, 1050.95 }, server:run(ASK, { at = 1050.9 }))
+    assert.equal(10001, server:run(ASK, { at = 1051 })[1])
+  end)
+
+  -- Pauses, resumes, lets one go first that ends as `passed` says, and asks again.
+  local AFTER_PAUSE = [[
+    local settings = { shared_dict = "sms", per_minute = 100, where = { shared_dict = "here" } }
+    local p = assert(require("koresms.nginx.shared_pacer").open(settings))
+    local given, log = ..., {}
+    local function note(...) log[#log + 1] = { ... } end
+    p:pause(2000, 30)
+    note(p:paused(2010), p:permits(2010))
+    if given.resume then p:resume(2010) end
+    local at = given.resume and 2010 or 2030
+    note(p:paused(at) or "none", p:permits(at))
+    note(p:take(at) or "taken")
+    if p.probe then p:ended(given.passed) end
+    note(p:take(at) or "taken", p.probe ~= nil)
+    note(p:take(at) or "taken", p:permits(at))
+    return log ]]
+
+  it("let one message go first after a pause, unless it is ended by hand", function()
+    assert.same({ { 20, 0 }, { "none", 100 }, { "taken" }, { "taken", false }, { "taken", 97 } },
+      start({ http = "lua_shared_dict sms 1m;" }):run(AFTER_PAUSE, { passed = true }))
+  end)
+
+  it("let another go first where the first one failed", function()
+    assert.same({ { 20, 0 }, { "none", 100 }, { "taken" }, { "taken", true }, { 2030.05, 98 } },
+      start({ http = "lua_shared_dict sms 1m;" }):run(AFTER_PAUSE, { passed = false }))
+  end)
+
+  it("go on at once where a pause is ended by hand", function()
+    assert.same({ { 20, 0 }, { "none", 100 }, { "taken" }, { "taken", false }, { "taken", 97 } },
+      start({ http = "lua_shared_dict sms 1m;" }):run(AFTER_PAUSE, { resume = true }))
   end)
 
   it("go on with the same windows after a reload, also one that changes the limit", function()

@@ -3,49 +3,11 @@
 -- give a tree which works on its own.
 
 local paths = require "spec.support.paths"
+local rocks = require "spec.support.rocks"
 
-local abi = _VERSION:match("%d+%.%d+")
+local abi, lines, must, quote = rocks.abi, rocks.lines, rocks.must, rocks.quote
+local read, run, write = rocks.read, rocks.run, rocks.write
 local interpreter = arg and arg[-1] or (paths.version == "jit" and "luajit" or "lua" .. abi)
-
-local function quote(text)
-  return "'" .. text:gsub("'", "'\\''") .. "'"
-end
-
--- Runs a command of the shell; returns its output, and whether it exited with 0. What
--- the surrounding make, Lua and user set must not reach it.
-local function run(command)
-  local pipe = assert(io.popen("unset MAKEFLAGS MAKELEVEL MFLAGS MAKEOVERRIDES LUA_PATH LUA_CPATH"
-    .. " LUA_INIT KSMS_BUILD; { " .. command .. "\n} 2>&1 </dev/null; echo \"status $?\""))
-  local output = pipe:read("*a")
-  pipe:close()
-  local text, status = output:match("^(.*)status (%d+)\n$")
-  return text, status == "0", output
-end
-
-local function must(command)
-  local text, good, all = run(command)
-  assert.is_true(good, command .. "\n" .. all)
-  return text
-end
-
-local function lines(text)
-  local list = {}
-  for line in text:gmatch("[^\n]+") do list[#list + 1] = line end
-  return list
-end
-
-local function read(file)
-  local handle = assert(io.open(file, "rb"))
-  local text = handle:read("*a")
-  handle:close()
-  return text
-end
-
-local function write(file, text)
-  local handle = assert(io.open(file, "wb"))
-  handle:write(text)
-  handle:close()
-end
 
 local function rockspec()
   local text, env = read("koresms-scm-1.rockspec"), {}
@@ -69,18 +31,6 @@ local function lua_files()
     files[name:gsub("/", ".")] = file
   end
   return files
-end
-
-local function search(name, templates)
-  for template in templates:gmatch("[^;]+") do
-    local file = template:gsub("%?", name)
-    local handle = io.open(file, "rb")
-    if handle then
-      handle:close()
-      return file
-    end
-  end
-  error(name .. " is not installed")
 end
 
 describe("the rockspec", function()
@@ -157,7 +107,7 @@ describe("the README", function()
 end)
 
 local function shared_object(name)
-  return search("koresms/" .. name, paths.cpath)
+  return rocks.search("koresms/" .. name, paths.cpath)
 end
 
 local function symbols(file)
@@ -195,7 +145,7 @@ local work
 local function copy_tree(name)
   local copy = work .. "/" .. name
   must("mkdir " .. quote(copy)
-    .. " && cp -R src lua sandbox bin tools Makefile *.rockspec *.md LICENSE "
+    .. " && cp -R src lua sandbox bin tools share Makefile *.rockspec *.md LICENSE "
     .. quote(copy))
   return copy
 end
@@ -244,61 +194,56 @@ describe("make install", function()
       first)
     assert.matches("send", must(env .. quote(command) .. " --help"), 1, true)
 
+    for _, name in ipairs { "man/man1/koresms.1", "bash-completion/completions/koresms",
+        "zsh/site-functions/_koresms", "fish/vendor_completions.d/koresms.fish" } do
+      assert.truthy(#read(root .. "/opt/share/" .. name) > 100, name)
+    end
+
     must(make .. "uninstall")
     assert.equal("", must("find " .. quote(root) .. " -type f"))
   end)
+
+  it("for another Lua keeps the command's interpreter, and renews the rest of it", function()
+    local copy, root = copy_tree("second"), work .. "/second-root"
+    local command = root .. "/opt/bin/koresms"
+    must("mkdir -p " .. quote(root .. "/opt/bin") .. " && printf '#!/opt/my/lua\\nold\\n' >"
+      .. quote(command))
+    must("cd " .. quote(copy) .. " && make LUA_VERSION=" .. paths.version .. " PREFIX=/opt DESTDIR="
+      .. quote(root) .. " install")
+    assert.equal("#!/opt/my/lua", read(command):match("^[^\n]*"))
+    assert.equal(read("bin/koresms"):match("\n(.*)$"), read(command):match("\n(.*)$"))
+  end)
 end)
 
--- A rocks server for machines without a network: the two rocks on which koresms depends,
--- made from the files that this system has installed.
-local rock = [[
-package = "%s"
-version = "%s-1"
-source = { url = "file://%s/files.tar.gz", dir = "files" }
-description = { summary = "from the system", license = "MIT" }
-build = { type = "builtin", modules = {}, install = { %s = { %s = "%s" } } }
-]]
+describe("make", function()
+  setup(function() work = must("mktemp -d"):gsub("\n", "") end)
+  teardown(function() run("rm -rf " .. quote(work)) end)
 
-local function rocks_server()
-  local server = work .. "/server"
-  local files = work .. "/files"
-  must("mkdir " .. quote(server) .. " " .. quote(files))
-  must("cp -L " .. quote(search("argparse", package.path)) .. " "
-    .. quote(files .. "/argparse.lua"))
-  must("cp -L " .. quote(search("cjson", package.cpath)) .. " " .. quote(files .. "/cjson.so"))
-  must("tar -C " .. quote(work) .. " -czf " .. quote(work .. "/files.tar.gz") .. " files")
-  write(server .. "/argparse-0.7.1-1.rockspec",
-    rock:format("argparse", "0.7.1", work, "lua", "argparse", "argparse.lua"))
-  write(server .. "/lua-cjson-2.1.0-1.rockspec",
-    rock:format("lua-cjson", "2.1.0", work, "lib", "cjson", "cjson.so"))
-  must("HOME=" .. quote(work) .. " luarocks-admin --lua-version=" .. abi .. " make-manifest "
-    .. quote(server))
-  return server
-end
+  -- Runs make where a part cannot be found; returns the lines that do not come from make itself.
+  local function told(flags)
+    local copy = copy_tree(flags:gsub("%W", ""))
+    local list = {}
+    for _, line in ipairs(lines((run("cd " .. quote(copy) .. " && make -s " .. flags)))) do
+      if not line:find("^make") then list[#list + 1] = line end
+    end
+    return list
+  end
 
--- A shell script that starts the rock's own sandbox, sends one message with each
--- interpreter and with the rock's command, and prints what came out.
-local sending = [[
-: >env
-bin/koresms sandbox >env 2>sandbox.log &
-sandbox=$!
-trap 'status=$?; kill $sandbox; wait $sandbox; [ $status = 0 ] || cat sandbox.log' EXIT
-n=0
-until grep -q KORESMS_HOST env; do
-  n=$((n + 1)); [ $n -lt 100 ] && kill -0 $sandbox || exit 1
-  sleep 0.1
-done
-. ./env
-export LUA_PATH="$PWD/share/lua/$ABI/?.lua;$PWD/share/lua/$ABI/?/init.lua"
-export LUA_CPATH="$PWD/lib/lua/$ABI/?.so"
-for lua in $INTERPRETERS; do
-  $lua -e '
-    local result = assert(require "koresms".send { from = "+19876543210", to = "+911234567890" })
-    print("library", result.outcome, result.attempts)' || exit 1
-done
-unset LUA_PATH LUA_CPATH
-bin/koresms send --from +19876543210 --to +911234567890 --json || exit 1
-]]
+  it("names what is missing, in one line each", function()
+    local version = "LUA_VERSION=" .. paths.version
+    -- What the compiler is not told of is missing as if it were not there.
+    local all = told(version .. " LUA_INCLUDE_DIR=/none")
+    assert.equal(1, #all, table.concat(all, "\n"))
+    assert.matches("^koresms: the header of Lua .* is missing; install lib.-%-dev %(Debian", all[1])
+    all = told(version .. " CC=nocc")
+    assert.equal(1, #all, table.concat(all, "\n"))
+    assert.matches("^koresms: the C compiler 'nocc' is missing; install gcc", all[1])
+    all = told(version .. " CPPFLAGS='-nostdinc -isystem /none'")
+    assert.truthy(#all >= 3 and #all <= 4, table.concat(all, "\n"))
+    assert.matches("libcurl4%-openssl%-dev %(Debian.*libcurl%-devel %(Fedora.*curl%-dev %(Alpine",
+      table.concat(all, "\n"))
+  end)
+end)
 
 describe("luarocks make", function()
   setup(function() work = must("mktemp -d"):gsub("\n", "") end)
@@ -308,7 +253,7 @@ describe("luarocks make", function()
     local _, there = run("command -v luarocks")
     if not there then return pending("luarocks is not installed") end
 
-    local copy, server, tree = copy_tree("tree"), rocks_server(), work .. "/rocks"
+    local copy, server, tree = copy_tree("tree"), rocks.server(work), work .. "/rocks"
     local luarocks = "cd " .. quote(copy) .. " && HOME=" .. quote(work)
       .. " luarocks --lua-version=" .. abi
     must(luarocks .. " lint koresms-scm-1.rockspec")
@@ -318,18 +263,6 @@ describe("luarocks make", function()
     local lib = tree .. "/lib/lua/" .. abi .. "/koresms/"
     check_modules(lib .. "core.so", lib .. "curl.so")
 
-    write(tree .. "/send.sh", sending)
-    local interpreters = {}
-    for _, name in ipairs(abi == "5.1" and { "lua5.1", "luajit" } or { "lua" .. abi }) do
-      local _, installed = run("command -v " .. name)
-      if installed then interpreters[#interpreters + 1] = name end
-    end
-    assert.is_true(#interpreters > 0)
-    local output = must("cd " .. quote(tree) .. " && ABI=" .. abi .. " INTERPRETERS="
-      .. quote(table.concat(interpreters, " ")) .. " sh ./send.sh")
-    local sent = 0
-    for _ in output:gmatch("library\taccepted\t1\n") do sent = sent + 1 end
-    assert.equal(#interpreters, sent, output)
-    assert.matches('"outcome":"accepted"', output, 1, true)
+    rocks.send_from(tree)
   end)
 end)

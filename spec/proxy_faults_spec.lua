@@ -238,7 +238,8 @@ describe("a proxy's user and password", function()
       local port = proxies.ports[scheme == "http" and "http" or "socks"]
       local engine = curl.engine { url = server.origin, head = core.head("/x", "127.0.0.1"),
         reply_max = 1000,
-        max_idle = 0, proxy = ("%s://%s:%s%%0f@127.0.0.1:%d"):format(scheme, USER, PASSWORD, port),
+        max_idle = 0, max_age = 300,
+        proxy = ("%s://%s:%s%%0f@127.0.0.1:%d"):format(scheme, USER, PASSWORD, port),
         proxy_port = port }
       local request = curl.request()
       if not engine:start(request, "token", "{}", core.clock() + 5, 5) then

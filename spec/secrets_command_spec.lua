@@ -104,7 +104,9 @@ describe("the command shows no secret", function()
       for _, flags in ipairs { {}, { "--json" }, { "--dry-run" }, { "--dry-run", "--json" } } do
         local rows = file("rows.csv", CSV)
         for _, arguments in ipairs { { "send", "--to", marks.to },
-            { "send", "--to", marks.to, "--from", marks.from },
+            { "send", "--to", marks.to, "--from", marks.from, "--id", "x", "--timeout", "2",
+              "--verbose" },
+            { "send-many", rows, "--verbose", "--timeout", "2", "--quiet", "--to-column", "to" },
             { "send-many", rows, "--concurrency", "2", "--from", marks.from } } do
           for _, flag in ipairs(flags) do arguments[#arguments + 1] = flag end
           look(arguments)
@@ -126,7 +128,10 @@ describe("the command shows no secret", function()
       look({ "send-many", rows, "--skip-invalid", "--unique", "--dry-run" })
       look({ "send-many", rows, "--skip-invalid", "--json", "--unique" })
       os.remove(work .. "/rest")
-      look({ "send-many", rows, "--skip-invalid", "--rest", work .. "/rest" })
+      os.remove(work .. "/unknown")
+      look({ "send-many", rows, "--skip-invalid", "--rest", work .. "/rest", "--unknown",
+        work .. "/unknown" })
+      look({ "send-many", rows, "--to-column", "toNo" })
     end
   end)
 
@@ -181,6 +186,10 @@ describe("the command shows no secret", function()
         { "send-many", "--concurrency", "0", "x" }, { "send-many", "--from", marks.from .. "0000",
           "x" },
         { "send-many", "--rest", "/", "-" }, { "campaign", "--help" }, { "campaign" },
+        { "token", "--curl" }, { "completion", "bash" }, { "completion", marks.to },
+        { "completion", "--help" }, { "--version", "--verbose" },
+        { "send", "--timeout", marks.to, "--to", marks.to },
+        { "send-many", "--unknown", "-", "x" }, { "send-many", "x", "--to-column", marks.to },
         { "send", "--to", marks.to, "--store", "postgres://u:" .. marks.password .. "@h/d" },
         { "campaign", "status", "--store", "postgres://u:" .. marks.password .. "@h/d" } } do
       local out, err = look(arguments)

@@ -286,7 +286,7 @@ describe("secrets stay where they are:", function()
     end
     bed.servers.plain:script()
     local engine = curl.engine { url = bed.servers.plain.origin .. "/", head = "x", reply_max = 1,
-      max_idle = 1 }
+      max_idle = 1, max_age = 300 }
     marks.walk("an engine", engine)
     local client = bed:client(bed.servers.plain.origin,
       { algorithm = "RS256", private_key_file = file("good.pem", key), client_secret = "none" })

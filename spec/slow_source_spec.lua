@@ -2,12 +2,11 @@
 -- is asked again, results are told before more is asked for, and `timeout` holds. The order is
 -- asserted; where a time is, its bounds are wide.
 
+local beds = require "spec.support.sandbox_bed"
 local core = require "koresms.core"
 local faults = require "spec.support.faults"
-local koresms = require "koresms"
-local sandbox = require "koresms.sandbox"
 
-local function number(i) return ("+91%010d"):format(i) end
+local number = beds.number
 
 local function nap(seconds)
   local ends = core.clock() + seconds
@@ -15,28 +14,20 @@ local function nap(seconds)
 end
 
 describe("send_many with a slow source", function()
-  local box, client
+  local bed, client
 
-  setup(function() box = assert(sandbox.start()) end)
-  teardown(function() box:stop() end)
-
-  local function new(changes)
-    local o = { host = box.plain, bot_id = box.bot_id, client_id = box.client_id,
-      client_secret = box.client_secret, from = "+19876543210", per_minute = false }
-    for name, value in pairs(changes or {}) do o[name] = value end
-    return assert(koresms.new(o))
-  end
+  setup(function() bed = beds.start() end)
+  teardown(function() bed:stop() end)
 
   before_each(function()
-    box:control("DELETE", "/_sandbox/messages")
-    box:control("DELETE", "/_sandbox/play")
-    client = new()
+    bed:reset()
+    client = bed:new()
   end)
   after_each(function() client:close() end)
 
   local function arrived(count)
     for _ = 1, 100 do
-      if box:get("/_sandbox/state").count >= count then return true end
+      if bed:counted() >= count then return true end
     end
   end
 
@@ -84,7 +75,7 @@ describe("send_many with a slow source", function()
   for _, seconds in ipairs { 0.002, 0.02, 0.1, 0.5 } do
     for _, slow in ipairs { "source", "loop", "source and loop" } do
       it(("tells in time what is not answered: %s of %g s"):format(slow, seconds), function()
-        assert(box:control("POST", "/_sandbox/play", { silent = true }))
+        bed:play({ silent = true })
         local pulled, late = 0, nil
         for result in client:send_many(function()
           if late or pulled == 5000 then return nil end
@@ -110,7 +101,7 @@ describe("send_many with a slow source", function()
     for _ in client:send_many(function()
       asked = asked + 1
       if asked % 2 == 0 then return { to = number(asked) } end
-      if asked < 20 then return false, koresms.clock() + 0.02 end
+      if asked < 20 then return false, core.clock() + 0.02 end
     end, { concurrency = 1 }) do end
     assert.equal(21, asked)
     assert.truthy(core.clock() - begun < 2)
@@ -133,7 +124,7 @@ describe("send_many with a slow source", function()
 
   it("is asked again though no connection comes about", function()
     local bench = faults.start()
-    local c = new { host = bench:listen({ mode = "blackhole" }).origin, timeout = 3 }
+    local c = bed:new { host = bench:listen({ mode = "blackhole" }).origin, timeout = 3 }
     local pulled, told, before = 0, 0, nil
     for result in c:send_many(function()
       if pulled == 3 then return nil end
@@ -189,16 +180,16 @@ describe("send_many with a slow source", function()
       asked = asked + 1
       if asked > 100 then error("asked for ever") end
       client:close()
-      return false, koresms.clock() + 60
+      return false, core.clock() + 60
     end) do error("a result of nothing") end
     assert.equal(1, asked)
   end)
 
   it("is asked when it wants to be, though a message waits for long", function()
-    assert(box:control("POST", "/_sandbox/play", { status = 429, retry_after = 3 }))
+    bed:play({ status = 429, retry_after = 3 })
     local pulled, asked, late, wanted = 0, 0, 0, nil
     for _ in client:send_many(function()
-      local now = koresms.clock()
+      local now = core.clock()
       if wanted then late = math.max(late, now - wanted) end
       if pulled == 0 then
         pulled = 1
@@ -207,7 +198,7 @@ describe("send_many with a slow source", function()
       asked = asked + 1
       if asked == 20 then return nil end
       if asked % 2 == 0 then nap(0.02) end
-      wanted = koresms.clock() + 0.01
+      wanted = core.clock() + 0.01
       return false, wanted
     end) do end
     assert.equal(20, asked)

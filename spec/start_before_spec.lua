@@ -54,4 +54,18 @@ describe("a message that must start before some time", function()
     assert.equal(1, #results)
     not_sent(server, results[1])
   end)
+
+  it("does not wait for a permit that comes later", function()
+    local server = bed.servers.plain
+    server:script()
+    local client = bed:client(server.origin, { per_minute = 2, timeout = 100 })
+    for _ = 1, 2 do assert.equal("accepted", bed:send(client).outcome) end
+    local begin = koresms.clock()
+    local _, text, _, result = client:send({ to = bed:number(), start_before = begin + 20 })
+    assert.same({ "not_sent", "rate_limited", true, 0 },
+      { result.outcome, result.code, result.retryable, result.attempts })
+    assert.matches("no permit before the time to start: the next one comes in %d+%.%d s", text)
+    assert.truthy(koresms.clock() - begin < 10)
+    client:close()
+  end)
 end)

@@ -29,7 +29,7 @@ for _, kind in ipairs(stores.kinds()) do describe("workers under kill -9 on " ..
     assert(box:control("DELETE", "/_sandbox/messages"))
     assert(box:control("DELETE", "/_sandbox/play"))
     local played = torture.play { box = box, where = kind:location(), work = run.directory(),
-      count = math.min(9000, KILLS * 150), kills = KILLS, workers = sqlite and 1 or 4, seed = SEED,
+      count = math.min(10000, KILLS * 150), kills = KILLS, workers = sqlite and 1 or 4, seed = SEED,
       lease = sqlite and 60 or 2 }
     local status = played.status
     local told = ("seed %d: %d killed, accepted %d, rejected %d, unknown %d, pending %d, sending "

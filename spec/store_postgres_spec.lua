@@ -38,6 +38,42 @@ describe("koresms.postgres", function()
       changes = 0 }, got)
   end)
 
+  it("starts a statement, and takes its answer later", function()
+    rows "create temporary table s (n int primary key)"
+    local none, text, code = conn:finish()
+    assert.same({ "no statement is under way", "08003" }, { text, code })
+    assert.is_nil(none)
+    assert.is_true(conn:start("insert into s select generate_series(1, $1::int)", 1000))
+    assert.equal(1000, conn:finish().changes)
+    -- What nobody asks for is dropped, and has taken effect.
+    assert.is_true(conn:start "insert into s values (0)")
+    assert.equal(1001, one("select count(*) as n from s").n)
+    assert.is_nil((conn:finish()))
+    assert.is_true(conn:start "insert into s values (0)")
+    assert.is_true(conn:start "insert into s values (-1)")
+    assert.equal(1, conn:finish().changes)
+    assert.is_true(conn:start "insert into s values (0)")
+    none, text, code = conn:finish()
+    assert.is_nil(none)
+    assert.equal("23505", code)
+    assert.matches("duplicate key", text)
+    none, text, code = conn:start "insert into nothing values (0)"
+    if none then none, text, code = conn:finish() end
+    assert.same({ n = none, text = 'relation "nothing" does not exist', code = "42P01" },
+      { n = none, text = text, code = code })
+  end)
+
+  it("waits for what was started no longer than it may take from its start on", function()
+    conn:limit(0.3)
+    assert.is_true(conn:start "select pg_sleep(5)")
+    local none, _, code = conn:finish()
+    assert.is_nil(none)
+    assert.equal("timeout", code)
+    none, _, code = conn:start "select 1"
+    assert.is_nil(none)
+    assert.equal("08003", code)
+  end)
+
   it("keeps 64-bit integers exactly, beyond 2^53 as digits", function()
     for _, n in ipairs { 0, -1, 5000000000, 1700000000000, 2 ^ 53, -2 ^ 53 } do
       assert.equal(n, one("select $1::bigint as n", n).n)

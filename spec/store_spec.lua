@@ -63,6 +63,24 @@ for _, kind in ipairs(stores.kinds()) do describe("a store on " .. kind.name, fu
     assert.equal(12000, #list "c")
   end)
 
+  it("may be asked by the source of what is put into it", function()
+    local n, seen = 0, 0
+    local added, duplicates = store:add("c", function()
+      n = n + 1
+      if n > 25000 then return nil end
+      if n % 6000 == 0 then seen = math.max(seen, store:status("c").pending) end
+      return { to = ("+1555%07d"):format(n) }
+    end)
+    assert.same({ 25000, 0 }, { added, duplicates })
+    assert.equal(20000, seen)
+    assert.has_error(function() store:add("c", function()
+      n = n + 1
+      if n > 37000 then error("no more", 0) end
+      return { to = ("+1555%07d"):format(n) }
+    end) end, "no more")
+    assert.same({ 1, 1 }, { store:add("c", { { to = "+15559999999" }, { to = "+15559999999" } }) })
+  end)
+
   it("stops at the first message that will not do, and keeps those before it", function()
     for i, bad in ipairs { { to = "5550000001" }, { to = "+15550000001", from = "x" },
       { to = "+15550000001", expires = "tomorrow" }, { to = "+15550000001", id = "a\0b" },
@@ -160,6 +178,7 @@ for _, kind in ipairs(stores.kinds()) do describe("a store on " .. kind.name, fu
     assert.equal(5, sum)
     assert.is_nil(status.eta)
     assert.is_true(store:quota { per_minute = 10 })
+    assert.same({ per_minute = 10, per_hour = false }, store:quota())
     assert.is_true(store:status("c").eta > 0)
   end)
 

@@ -1,52 +1,22 @@
+local beds = require "spec.support.sandbox_bed"
 local core = require "koresms.core"
-local session_of = require("koresms.client").session
 local faults = require "spec.support.faults"
 local koresms = require "koresms"
-local sandbox = require "koresms.sandbox"
+local session_of = require("koresms.client").session
 
-local FROM = "+19876543210"
-
-local function number(i) return ("+91%010d"):format(i) end
+local FROM, number, list, collect = beds.FROM, beds.number, beds.list, beds.collect
 
 describe("send_many", function()
-  local box, client
+  local bed, client
 
-  setup(function() box = assert(sandbox.start()) end)
-  teardown(function() box:stop() end)
-
-  local function new(changes)
-    local o = { host = box.plain, bot_id = box.bot_id, client_id = box.client_id,
-      client_secret = box.client_secret, from = FROM, per_minute = false }
-    for name, value in pairs(changes or {}) do o[name] = value end
-    return assert(koresms.new(o))
-  end
+  setup(function() bed = beds.start() end)
+  teardown(function() bed:stop() end)
 
   before_each(function()
-    box:control("DELETE", "/_sandbox/messages")
-    box:control("DELETE", "/_sandbox/play")
-    client = new()
+    bed:reset()
+    client = bed:new()
   end)
   after_each(function() client:close() end)
-
-  local function play(what) assert(box:control("POST", "/_sandbox/play", what)) end
-  local function counted() return box:get("/_sandbox/state").count end
-
-  local function list(n)
-    local messages = {}
-    for i = 1, n do messages[i] = { to = number(i), id = "m" .. i } end
-    return messages
-  end
-
-  -- All results by index; each index once.
-  local function collect(iterator)
-    local results, count = {}, 0
-    for result in iterator do
-      assert.is_nil(results[result.index])
-      results[result.index] = result
-      count = count + 1
-    end
-    return results, count
-  end
 
   it("gives a result for each message of an array", function()
     local results, count = collect(client:send_many(list(200)))
@@ -57,7 +27,7 @@ describe("send_many", function()
       assert.equal(number(i), results[i].to)
       assert.equal(1, results[i].attempts)
     end
-    local seen, numbers = box:get("/_sandbox/messages"), {}
+    local seen, numbers = bed.box:get("/_sandbox/messages"), {}
     assert.equal(200, seen.count)
     for _, m in ipairs(seen.messages) do
       assert.is_nil(numbers[m.to])
@@ -67,7 +37,7 @@ describe("send_many", function()
 
   it("may be ended by a listener that closes the client", function()
     local told, c = 0, nil
-    c = new { on_event = function(event)
+    c = bed:new { on_event = function(event)
       if event.kind ~= "verdict" then return end
       told = told + 1
       if told == 2 then c:close() end
@@ -78,7 +48,7 @@ describe("send_many", function()
     for i = 1, count do
       assert.truthy(({ accepted = true, unknown = true, not_sent = true })[results[i].outcome])
     end
-    assert.truthy(counted() <= count)
+    assert.truthy(bed:counted() <= count)
   end)
 
   it("pulls from a function, never more than it needs", function()
@@ -106,12 +76,12 @@ describe("send_many", function()
 
   it("stays within the concurrency", function()
     for _, concurrency in ipairs({ 1, 3 }) do
-      box:control("DELETE", "/_sandbox/messages")
-      local c = new()
+      bed.box:control("DELETE", "/_sandbox/messages")
+      local c = bed:new()
       collect(c:send_many(list(30), { concurrency = concurrency }))
       c:close()
       local connections, count = {}, 0
-      for _, m in ipairs(box:get("/_sandbox/messages").messages) do
+      for _, m in ipairs(bed.box:get("/_sandbox/messages").messages) do
         if not connections[m.connection] then count = count + 1 end
         connections[m.connection] = true
       end
@@ -123,8 +93,8 @@ describe("send_many", function()
     local messages = list(40)
     messages[7].to = "no number"
     messages[8].from = "KORE"
-    play { times = 3, status = 500 }
-    play { times = 2, close = true }
+    bed:play { times = 3, status = 500 }
+    bed:play { times = 2, close = true }
     local results, count = collect(client:send_many(messages, { concurrency = 4 }))
     assert.equal(40, count)
     local codes = {}
@@ -134,11 +104,11 @@ describe("send_many", function()
     end
     assert.same({ invalid_number = 2, server_error = 3, connection_lost = 2, accepted = 33 }, codes)
     assert.equal(0, results[7].attempts)
-    assert.equal(33, counted())
+    assert.equal(33, bed:counted())
   end)
 
   it("repeats what is safe, and only that", function()
-    play { times = 1, status = 429, retry_after = 1 }
+    bed:play { times = 1, status = 429, retry_after = 1 }
     local results, count = collect(client:send_many(list(10), { concurrency = 2 }))
     assert.equal(10, count)
     local attempts = 0
@@ -147,11 +117,11 @@ describe("send_many", function()
       attempts = attempts + r.attempts
     end
     assert.equal(11, attempts)
-    assert.equal(10, counted())
+    assert.equal(10, bed:counted())
   end)
 
   it("spends no time on what cannot be reached than its own", function()
-    local c = new { host = "http://127.0.0.1:1", retries = 1 }
+    local c = bed:new { host = "http://127.0.0.1:1", retries = 1 }
     local results, count = collect(c:send_many(list(20), { concurrency = 20 }))
     c:close()
     assert.equal(20, count)
@@ -160,183 +130,20 @@ describe("send_many", function()
     end
   end)
 
-  describe("with a source that raises", function()
-    it("answers what is in flight first, then raises the same", function()
-      local problem, i, results = { "a table" }, 0, 0
-      local ok, raised = pcall(function()
-        for result in client:send_many(function()
-          i = i + 1
-          if i == 6 then error(problem) end
-          return { to = number(i) }
-        end) do
-          assert.equal("accepted", result.outcome)
-          results = results + 1
-        end
-      end)
-      assert.is_false(ok)
-      assert.equal(problem, raised)
-      assert.equal(5, results)
-      assert.equal(5, counted())
-    end)
-
-    it("names the place of what is no message", function()
-      local messages = list(5)
-      messages[3] = { to = 911234567890 }
-      local results = 0
-      local ok, raised = pcall(function()
-        for _ in client:send_many(messages) do results = results + 1 end
-      end)
-      assert.is_false(ok)
-      assert.equal(2, results)
-      assert.truthy(raised:find("field 'to': string expected, got number", 1, true), raised)
-      assert.truthy(raised:find("message 3", 1, true), raised)
-      assert.is_nil(raised:find("1234567", 1, true))
-    end)
-  end)
-
-  it("starts nothing more once it is left, and loses no answer", function()
-    local iterator, _, _, closing = client:send_many(list(100), { concurrency = 4 })
-    local first = iterator()
-    assert.equal("accepted", first.outcome)
-    getmetatable(closing).__close(closing)
-    local rest, count = collect(iterator)
-    local outcomes = { accepted = 1 }
-    for _, r in pairs(rest) do
-      outcomes[r.code or r.outcome] = (outcomes[r.code or r.outcome] or 0) + 1
-    end
-    assert.equal(outcomes.accepted, counted())
-    assert.truthy(outcomes.accepted <= 9)
-    assert.equal(count + 1, outcomes.accepted + (outcomes.cancelled or 0))
-    assert.is_nil(iterator())
-  end)
-
-  if _VERSION == "Lua 5.4" then
-    it("is left by break", function()
-      local iterator, a, b, closing = client:send_many(list(100), { concurrency = 2 })
-      for _ in iterator, a, b, closing do break end -- luacheck: ignore 512
-      collect(iterator)
-      assert.truthy(counted() <= 5, counted())
-    end)
-  end
-
-  it("starts nothing more once it is told to stop, and loses no answer", function()
-    local pulled, done = 0, 0
-    local function pull()
-      pulled = pulled + 1
-      return { to = number(pulled) }
-    end
-    local counts = { accepted = 0, cancelled = 0 }
-    for result in client:send_many(pull,
-      { concurrency = 4, stop = function() return done >= 10 end }) do
-      done = done + 1
-      local what = result.code or result.outcome
-      counts[what] = counts[what] + 1
-    end
-    assert.equal(pulled, done)
-    assert.equal(counts.accepted, counted())
-    assert.truthy(counts.accepted >= 10 and counts.accepted <= 18, counts.accepted)
-    assert.truthy(counts.cancelled <= 1, counts.cancelled)
-  end)
-
-  it("asks whether to stop while it waits for permits", function()
-    local c = new({ per_minute = 2 })
-    local begin, asked = core.clock(), 0
-    local results, count = collect(c:send_many(list(5), { stop = function()
-      asked = asked + 1
-      return core.clock() - begin > 0.8
-    end }))
-    assert.truthy(core.clock() - begin < 3)
-    assert.truthy(asked >= 2, asked)
-    assert.equal(3, count)
-    assert.equal("cancelled", results[3].code)
-    assert.equal(2, counted())
-    c:close()
-  end)
-
-  it("answers what is in flight where the question itself raises", function()
-    local asked = 0
-    local iterator = client:send_many(list(30), { concurrency = 4, stop = function()
-      asked = asked + 1
-      if asked == 3 then error({ "no answer" }) end
-    end })
-    local ok, raised
-    local done = 0
-    repeat
-      local result
-      ok, result = pcall(iterator)
-      if ok and result then done = done + 1 elseif not ok then raised = result end
-    until ok and not result
-    assert.same({ "no answer" }, raised)
-    assert.equal(counted(), done)
-  end)
-
-  it("reports nothing false when the client is closed in the middle", function()
-    play { times = -1, delay = 0.5 }
-    local iterator = client:send_many(list(20), { concurrency = 4, timeout = 5 })
-    local results, count = {}, 0
-    local closed = false
-    local begin = core.clock()
-    -- The first result comes after half a second; close on it.
-    for result in iterator do
-      results[result.index] = result
-      count = count + 1
-      if not closed then
-        client:close()
-        closed = true
-      end
-    end
-    assert.truthy(core.clock() - begin < 3)
-    local accepted = 0
-    for _, r in pairs(results) do
-      if r.outcome == "accepted" then accepted = accepted + 1 end
-      if r.outcome == "not_sent" then assert.equal("cancelled", r.code) end
-      if r.outcome == "unknown" then assert.equal("connection_lost", r.code) end
-    end
-    box:control("DELETE", "/_sandbox/play")
-    os.execute("sleep 0.7") -- the sandbox still has delayed ones
-    assert.truthy(accepted >= 1)
-    assert.equal(20, count)
-    assert.equal("cancelled", results[20].code)
-  end)
-
-  it("cancels each message of an array, and pulls none, where the client is closed", function()
-    client:close()
-    local results, count = collect(client:send_many(list(100), { concurrency = 4 }))
-    assert.equal(100, count)
-    for _, r in pairs(results) do
-      assert.same({ "not_sent", "cancelled", 0 }, { r.outcome, r.code, r.attempts })
-    end
-    assert.is_nil(client:send_many(function() error("pulled") end)())
-  end)
-
-  it("holds no more refused messages than it may have in flight", function()
-    local pulled, done, most = 0, 0, 0
-    for result in client:send_many(function()
-      pulled = pulled + 1
-      most = math.max(most, pulled - done)
-      return pulled <= 1000 and { to = "x" } or nil
-    end, { concurrency = 8 }) do
-      done = done + 1
-      assert.equal("invalid_number", result.code)
-    end
-    assert.equal(1000, done)
-    assert.truthy(most <= 9, most)
-  end)
-
   it("lets nothing time out while the caller is busy", function()
     local server_delay = 0.1
-    play { times = -1, delay = server_delay }
+    bed:play { times = -1, delay = server_delay }
     local outcomes = {}
     for result in client:send_many(list(12), { concurrency = 4, timeout = 1 }) do
       outcomes[result.outcome] = (outcomes[result.outcome] or 0) + 1
       if result.index == 1 then os.execute("sleep 1.5") end
     end
     assert.same({ accepted = 12 }, outcomes)
-    assert.equal(12, counted())
+    assert.equal(12, bed:counted())
   end)
 
   it("still knows deadlines after the caller was busy", function()
-    play { times = -1, delay = 5 }
+    bed:play { times = -1, delay = 5 }
     local begin
     local iterator = client:send_many(list(2), { concurrency = 2, timeout = 0.4, retries = 0 })
     begin = core.clock()
@@ -361,7 +168,7 @@ describe("send_many", function()
       single = single + 1
     end
     assert.same({ 6, 18, 6 }, { outer, inner, single })
-    assert.equal(30, counted())
+    assert.equal(30, bed:counted())
 
     local a = client:send_many(list(10), { concurrency = 2 })
     local b = client:send_many(list(10), { concurrency = 2 })
@@ -372,12 +179,12 @@ describe("send_many", function()
       count = count + (x and 1 or 0) + (y and 1 or 0)
     end
     assert.equal(20, count)
-    assert.equal(50, counted())
+    assert.equal(50, bed:counted())
   end)
 
   it("may be driven from a coroutine, whose yields pass through", function()
     local yields = 0
-    local c = new { token = function()
+    local c = bed:new { token = function()
       if coroutine.isyieldable == nil or coroutine.isyieldable() then
         yields = yields + 1
       end
@@ -409,16 +216,16 @@ describe("send_many", function()
   end)
 
   it("waits for permits without losing a message, and keeps the limit", function()
-    local c = new { per_minute = 5 }
+    local c = bed:new { per_minute = 5 }
     local begin = core.clock()
     local iterator = c:send_many(list(7), { timeout = 0.5 })
     for _ = 1, 5 do assert.equal("accepted", iterator().outcome) end
     assert.truthy(core.clock() - begin < 5)
-    assert.equal(5, counted())
+    assert.equal(5, bed:counted())
     c:close()
     local _, count = collect(iterator)
     assert.truthy(count <= 2)
-    assert.equal(5, counted())
+    assert.equal(5, bed:counted())
   end)
 
   local seed = tonumber(os.getenv("SEED")) or os.time() % 100000
@@ -427,7 +234,7 @@ describe("send_many", function()
     math.randomseed(seed)
     for _ = 1, 2 do
       local limit = math.random(20, 59)
-      local c = new { per_minute = limit }
+      local c = bed:new { per_minute = limit }
       -- As if a minute ago so many had been sent within two seconds.
       local before, begin = {}, core.clock()
       for i = 1, limit do before[i] = begin - 59.9 + math.random() * 2 end
@@ -448,7 +255,7 @@ describe("send_many", function()
   end)
 
   it("tells what was refused before anything waits", function()
-    local c = new { per_minute = 1 }
+    local c = bed:new { per_minute = 1 }
     local iterator = c:send_many({ { to = number(1) }, { to = "x" }, { to = number(2) } })
     local begin = core.clock()
     local first, second = iterator(), iterator()
@@ -460,7 +267,7 @@ describe("send_many", function()
   end)
 
   it("leaves a share to single sends", function()
-    local c = new { per_minute = 120 }
+    local c = bed:new { per_minute = 120 }
     local iterator = c:send_many(list(200), { concurrency = 16 })
     for _ = 1, 118 do assert.equal("accepted", iterator().outcome) end
     local begin = core.clock()
@@ -471,7 +278,7 @@ describe("send_many", function()
   end)
 
   it("uses no CPU while it waits", function()
-    local c = new { per_minute = 1 }
+    local c = bed:new { per_minute = 1 }
     session_of(c).pacer:pause(core.clock(), 1)
     local cpu, begin = os.clock(), core.clock()
     assert.equal("accepted", c:send_many(list(1))().outcome)
@@ -486,7 +293,7 @@ describe("send_many", function()
       collectgarbage()
     end
     assert.equal("accepted", client:send({ to = number(1) }).outcome)
-    local left = new()
+    local left = bed:new()
     left:send_many(list(10))()
     left = nil -- luacheck: ignore 311
     collectgarbage()

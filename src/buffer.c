@@ -1,5 +1,5 @@
 /*
-** buffer.c - bytes that grow.
+** buffer.c - a growable buffer of bytes.
 */
 #include "buffer.h"
 

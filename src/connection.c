@@ -19,12 +19,14 @@
 #include <unistd.h>
 
 #include "clock.h"
+#include "descriptors.h"
 
 /* Seconds between two looks at all idle connections. */
 #define SWEEP_INTERVAL 1.0
 
-/* Descriptors below this are those of standard input, output and error. */
-#define FIRST_DESCRIPTOR 3
+/* Seconds for which libcurl keeps the addresses of a name: enough for those who connect together,
+   and short, since a name is how a service moves to another machine. */
+#define NAME_CACHE 5L
 
 /* macOS has no flag for sockets that no other program inherits. May be given on the command line,
    to compile what is done there. */
@@ -47,17 +49,6 @@ static int new_socket(const struct curl_sockaddr *a)
         (void)fcntl(fd, F_SETFD, FD_CLOEXEC);
     return fd;
 #endif
-}
-
-/* Whoever closed a standard descriptor may still write to it: not into a connection. */
-static int above_standard(int fd)
-{
-    int moved;
-    if (fd < 0 || fd >= FIRST_DESCRIPTOR)
-        return fd;
-    moved = fcntl(fd, F_DUPFD_CLOEXEC, FIRST_DESCRIPTOR);
-    (void)close(fd);
-    return moved;
 }
 
 /* The port that libcurl wants to connect to. */
@@ -83,13 +74,13 @@ static curl_socket_t on_open(void *p, curlsocktype purpose, struct curl_sockaddr
     int fd;
     (void)purpose;
     if (e->proxy != NULL && port_of(a) != e->proxy_port) {
-        e->passed_by = 1;
+        e->bypassed_proxy = 1;
         return CURL_SOCKET_BAD;
     }
     if (!ksms_grow((void **)&e->sockets, &e->sockets_room, e->sockets_count + 1,
                    sizeof *e->sockets))
         return CURL_SOCKET_BAD;
-    fd = above_standard(new_socket(a));
+    fd = ksms_above_standard(new_socket(a));
     if (fd < 0)
         return CURL_SOCKET_BAD;
     if (fstat(fd, &status) != 0) {
@@ -143,6 +134,7 @@ static CURLcode set_options(ksms_connection *c, long connect_timeout)
     set(CURLOPT_CONNECT_ONLY, 1L);
     set(CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
     set(CURLOPT_CONNECTTIMEOUT_MS, connect_timeout);
+    set(CURLOPT_DNS_CACHE_TIMEOUT, NAME_CACHE);
     set(CURLOPT_PRIVATE, c);
     /* What libcurl takes for idle is in use by us. */
     set(CURLOPT_MAXAGE_CONN, 365L * 86400);
@@ -168,12 +160,6 @@ static CURLcode set_options(ksms_connection *c, long connect_timeout)
     set(CURLOPT_SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2);
     set(CURLOPT_SSL_VERIFYPEER, 1L);
     set(CURLOPT_SSL_VERIFYHOST, 2L);
-    if (e->ca_file != NULL) {
-        set(CURLOPT_CAINFO, e->ca_file);
-        set(CURLOPT_CAPATH, NULL);
-        set(CURLOPT_PROXY_CAINFO, e->ca_file);
-        set(CURLOPT_PROXY_CAPATH, NULL);
-    }
     /* Else OpenSSL asks for it, on the terminal or on standard input, and waits. */
     set(CURLOPT_KEYPASSWD, "");
     if (e->client_cert != NULL)
@@ -185,7 +171,9 @@ static CURLcode set_options(ksms_connection *c, long connect_timeout)
     set(CURLOPT_CLOSESOCKETFUNCTION, on_close);
     set(CURLOPT_CLOSESOCKETDATA, e);
 #undef set
-    return rc;
+    if (rc != CURLE_OK || e->direct)
+        return rc;
+    return ksms_trust(e->authorities, e->ca_file, easy, &c->authorities);
 }
 
 /* Makes room for a connection more, and for what a step needs of each: once a request has begun
@@ -235,6 +223,7 @@ void ksms_close_connection(ksms_connection *c)
         (void)curl_multi_remove_handle(e->multi, easy);
         curl_easy_cleanup(easy);
     }
+    ksms_release_authorities(c->authorities);
     if (c->given_up)
         (void)close_socket(e, c->fd);
     e->connections[c->number] = e->connections[--e->count];
@@ -242,17 +231,28 @@ void ksms_close_connection(ksms_connection *c)
     free(c);
 }
 
+#define NO_DESCRIPTOR \
+    "no descriptor is left for a connection; raise the limit of open files (ulimit -n, " \
+    "LimitNOFILE), or lower the concurrency"
+
 ksms_connection *ksms_connect(ksms_engine *e, ksms_request *r)
 {
-    ksms_connection *c = new_connection(e);
+    ksms_connection *c;
     CURLcode rc;
+    if (!ksms_has_descriptors(e->descriptors)) {
+        r->failure = "connect";
+        r->text = NO_DESCRIPTOR;
+        r->state = KSMS_FINISHED;
+        return NULL;
+    }
+    c = new_connection(e);
     if (c == NULL)
         return NULL;
     if ((c->easy = curl_easy_init()) == NULL) {
         ksms_close_connection(c);
         return NULL;
     }
-    e->passed_by = 0;
+    e->bypassed_proxy = 0;
     rc = set_options(c, r->connect_timeout);
     if (rc == CURLE_OK && curl_multi_add_handle(e->multi, c->easy) != CURLM_OK)
         rc = CURLE_OUT_OF_MEMORY; /* nothing else can be wrong with a new handle */
@@ -304,7 +304,7 @@ static void connect_ended(ksms_connection *c, CURLcode code)
 {
     ksms_request *r = c->request;
     assert(c->state == KSMS_CONNECTING && r != NULL);
-    if (code == CURLE_OK ? is_past_proxy(c->engine, c->easy) : c->engine->passed_by) {
+    if (code == CURLE_OK ? is_past_proxy(c->engine, c->easy) : c->engine->bypassed_proxy) {
         ksms_fail_request(r, "proxy", "libcurl did not go through the proxy (setting proxy)");
         return;
     }
@@ -312,7 +312,13 @@ static void connect_ended(ksms_connection *c, CURLcode code)
         && c->fd != CURL_SOCKET_BAD) {
         c->engine->connecting--;
         c->state = KSMS_BUSY;
+        c->made = ksms_now();
         ksms_connected(c);
+        return;
+    }
+    /* Those that connect at the same time may have taken what was there before. */
+    if (!ksms_has_descriptors(c->engine->descriptors)) {
+        ksms_fail_request(r, "connect", NO_DESCRIPTOR);
         return;
     }
     r->code = code != CURLE_OK ? code : CURLE_COULDNT_CONNECT;
@@ -382,7 +388,7 @@ ksms_connection *ksms_take_idle(ksms_engine *e)
     while ((c = e->idle) != NULL) {
         e->idle = c->next;
         assert(c->state == KSMS_IDLE && c->request == NULL);
-        if (now - c->idle_since < e->max_idle && is_clean(c)) {
+        if (now - c->idle_since < e->max_idle && now - c->made < e->max_age && is_clean(c)) {
             c->state = KSMS_BUSY;
             return c;
         }
@@ -411,8 +417,10 @@ void ksms_detach_connections(ksms_engine *e)
             (void)close(e->sockets[i].fd);
     }
     /* The handles stay as they are: to clean them up would say goodbye in the parent's name. */
-    for (i = 0; i < e->count; i++)
+    for (i = 0; i < e->count; i++) {
+        ksms_release_authorities(e->connections[i]->authorities);
         free(e->connections[i]);
+    }
     e->sockets_count = e->count = e->connecting = 0;
     e->idle = NULL;
     e->multi = NULL;

@@ -86,6 +86,7 @@ KSMS_EXPORT int luaopen_koresms_core(lua_State *L)
     lua_setfield(L, -2, "forks");
     ksms_open_e164(L);
     ksms_open_jwt(L);
+    ksms_open_random(L);
     ksms_open_proxy(L);
     ksms_open_request(L);
     ksms_open_reader(L);

@@ -111,16 +111,13 @@ static const char *no_plus(const char *s, size_t n)
     return strange_byte(s, n);
 }
 
-const char *ksms_e164_fault(const char *s, size_t n, size_t *at)
+static const char *first_fault(const char *s, size_t n, size_t *at)
 {
     size_t i;
     *at = 0;
     if (n == 0)
         return "the text is empty; write '+', country code and number";
     *at = 1;
-    if (is_scientific(s, n))
-        return "scientific notation, in which digits are lost; make the column text, and enter "
-               "the numbers anew";
     if (s[0] != '+')
         return no_plus(s, n);
     for (i = 1; i < n; i++) {
@@ -136,6 +133,16 @@ const char *ksms_e164_fault(const char *s, size_t n, size_t *at)
     if (n < 3)
         return "too short; write '+', country code and number";
     return NULL;
+}
+
+const char *ksms_e164_fault(const char *s, size_t n, size_t *at)
+{
+    const char *fault = first_fault(s, n, at);
+    if (fault == NULL || !is_scientific(s, n))
+        return fault;
+    *at = 1;
+    return "scientific notation, in which digits are lost; make the column text, and enter "
+           "the numbers anew";
 }
 
 /***

@@ -1,5 +1,5 @@
 /*
-** encode.h - texts as a token needs them: base64url, hexadecimal, JSON.
+** encode.h - encoders for tokens: base64url, hexadecimal, JSON.
 */
 #ifndef ksms_encode_h
 #define ksms_encode_h

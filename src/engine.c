@@ -7,12 +7,14 @@
 
 #include "engine.h"
 
+#include <assert.h>
 #include <dlfcn.h>
 #include <math.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "descriptors.h"
 #include "fork.h"
 #include "post.h"
 #include "sigpipe.h"
@@ -119,6 +121,14 @@ static int engine_close(lua_State *L)
     return 0;
 }
 
+/* Is what is connected to an address, so that no resolver is asked? */
+static int is_address(const ksms_engine *e, const char *url)
+{
+    const char *host = strstr(e->proxy != NULL ? e->proxy : url, "://");
+    host = host != NULL ? host + 3 : "";
+    return *host == '[' || strspn(host, "0123456789.") == strcspn(host, ":/");
+}
+
 /* Copies a string option into '*to'; nil leaves it NULL. */
 static void copy_option(lua_State *L, const char *name, char **to)
 {
@@ -141,7 +151,8 @@ Makes an engine; it connects to one origin. No connection is opened.
 @function engine
 @tparam table options `url` (the origin, as a URL without path), `head` (of every request, from
   koresms.core's `head`), `reply_max` (bytes of a reply's
-  body that are taken), `max_idle` (seconds for which a connection is kept; 0: not at all), and
+  body that are taken), `max_idle` (seconds for which a connection is kept; 0: not at all),
+  `max_age` (seconds after which a connection is not used again), and
   where they are wanted `proxy` (scheme, host and port) with `proxy_port`, `proxy_user` and
   `proxy_password`, `ca_file`, `client_cert`, `client_key`
 @treturn engine
@@ -154,6 +165,7 @@ static int l_engine(lua_State *L)
     CURLUcode rc;
     luaL_checktype(L, 1, LUA_TTABLE);
     lua_settop(L, 1);
+    ksms_fill_standard();
     e = (ksms_engine *)ksms_newuserdata(L, sizeof *e);
     memset(e, 0, sizeof *e);
     ksms_setclass(L, ENGINE);
@@ -182,10 +194,16 @@ static int l_engine(lua_State *L)
     copy_option(L, "client_key", &e->client_key);
     e->direct = strncmp(url, "http:", 5) == 0
                 && (e->proxy == NULL || strncmp(e->proxy, "https:", 6) != 0);
+    /* Its socket; the file of certificates; and the pair through which a resolver answers. */
+    e->descriptors = 1 + !e->direct + (is_address(e, url) ? 0 : 2);
+    assert(e->descriptors <= KSMS_DESCRIPTORS_MAX);
     lua_getfield(L, 1, "reply_max");
     e->reply_max = (size_t)luaL_checknumber(L, -1);
     lua_getfield(L, 1, "max_idle");
     e->max_idle = luaL_checknumber(L, -1);
+    lua_getfield(L, 1, "max_age");
+    e->max_age = luaL_checknumber(L, -1);
+    e->authorities = ksms_get_authorities(L);
     e->open = 1;
     lua_settop(L, 2);
     return 1;
@@ -199,7 +217,7 @@ memory: nothing has left then, and the request can be used again.
 @tparam string token for the header `auth`, as it is: koresms.config and koresms.client see to it that
   nothing but visible ASCII characters gets here
 @tparam string body
-@tparam number deadline on the clock of koresms.core: no byte leaves after it
+@tparam number deadline on the clock of koresms.core: no request begins after it
 @tparam number connect_timeout seconds
 @tparam[opt] number start_by when its first byte leaves at the latest, where that is before the
   deadline
@@ -283,23 +301,40 @@ static int engine_connecting(lua_State *L)
     return 1;
 }
 
+/***
+How many requests are in flight, those that wait for their connection included.
+@function engine:in_flight
+@treturn number
+*/
+static int engine_in_flight(lua_State *L)
+{
+    ksms_engine *e = check_engine(L);
+    int i, count = 0;
+    ksms_leave_parent(e);
+    for (i = 0; i < e->count; i++)
+        count += e->connections[i]->request != NULL;
+    lua_pushinteger(L, count);
+    return 1;
+}
+
 /*
 ** The resolver's threads may outlive the last request: libcurl has to stay in memory even when
-** the interpreter unloads this module.
+** the interpreter unloads this module. Returns its handle, or NULL.
 */
-static void pin_libcurl(void)
+static void *pin_libcurl(void)
 {
     CURL *(*function)(void) = curl_easy_init;
     void *address;
     Dl_info info;
     memcpy(&address, &function, sizeof address);
-    if (dladdr(address, &info) != 0 && info.dli_fname != NULL)
-        (void)dlopen(info.dli_fname, RTLD_NOW | RTLD_NODELETE | RTLD_NOLOAD);
+    if (dladdr(address, &info) == 0 || info.dli_fname == NULL)
+        return NULL;
+    return dlopen(info.dli_fname, RTLD_NOW | RTLD_NODELETE | RTLD_NOLOAD);
 }
 
 static const luaL_Reg engine_methods[] = {
-    {"start", engine_start}, {"step", engine_step}, {"connecting", engine_connecting},
-    {"close", engine_close}, {NULL, NULL},
+    {"start", engine_start},         {"step", engine_step},   {"connecting", engine_connecting},
+    {"in_flight", engine_in_flight}, {"close", engine_close}, {NULL, NULL},
 };
 
 static const luaL_Reg functions[] = {
@@ -316,7 +351,7 @@ KSMS_EXPORT int luaopen_koresms_curl(lua_State *L)
         return luaL_error(L, "forks of this process cannot be watched");
     if (curl_global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK)
         return luaL_error(L, "libcurl could not be initialised");
-    pin_libcurl();
+    ksms_open_authorities(L, pin_libcurl());
     ksms_newclass(L, ENGINE, engine_methods, engine_close);
     lua_newtable(L);
     ksms_setfuncs(L, functions);

@@ -38,6 +38,7 @@
 
 typedef struct ksms_engine ksms_engine;
 typedef struct ksms_connection ksms_connection;
+typedef struct ksms_authorities ksms_authorities;
 
 /* The name of the class of requests. */
 #define KSMS_REQUEST "koresms.request"
@@ -69,14 +70,15 @@ enum ksms_connection_state { KSMS_CONNECTING, KSMS_BUSY, KSMS_IDLE };
 
 struct ksms_connection {
     ksms_engine *engine;
-    CURL *easy; /* owns the connection */
+    CURL *easy;        /* owns the connection */
+    void *authorities; /* that it trusts; NULL where libcurl reads them */
     curl_socket_t fd;
     enum ksms_connection_state state;
     int given_up;          /* libcurl has closed its side, see connection.c */
     int number;            /* in the engine's array */
     ksms_request *request; /* NULL where it is idle */
     ksms_connection *next; /* on the stack of idle ones */
-    double idle_since;
+    double made, idle_since;
     char error[CURL_ERROR_SIZE];
 };
 
@@ -94,12 +96,14 @@ struct ksms_engine {
     char *proxy;    /* scheme, host and port; NULL where there is none */
     char *proxy_user, *proxy_password;
     long proxy_port;
-    int passed_by; /* libcurl wanted to connect to something else than the proxy */
+    int bypassed_proxy; /* libcurl wanted to connect to something else than the proxy */
     char *ca_file, *client_cert, *client_key;
-    ksms_buffer head; /* of every request */
-    int direct;       /* the sockets carry our bytes as they are */
+    ksms_authorities *authorities; /* of this Lua state */
+    ksms_buffer head;              /* of every request */
+    int direct;                    /* the sockets carry our bytes as they are */
+    int descriptors;               /* that a new connection takes at most, for a while */
     size_t reply_max;
-    double max_idle;
+    double max_idle, max_age;
     ksms_connection **connections;
     int count, room;
     int connecting;         /* how many of them */
@@ -152,6 +156,21 @@ void ksms_close_connection(ksms_connection *c);
 /* In a forked child: forgets the parent's connections, and closes what is open of its sockets. A
    daemon may have closed all descriptors before, and given their numbers to files of its own. */
 void ksms_detach_connections(ksms_engine *e);
+
+/* ---- authorities.c ---- */
+
+/* Makes the object of a Lua state. 'libcurl' is what dlopen says of it; NULL: nothing is shared. */
+void ksms_open_authorities(lua_State *L, void *libcurl);
+
+/* That object. */
+ksms_authorities *ksms_get_authorities(lua_State *L);
+
+/* Has a new handle trust the authorities of a file in PEM form, or where 'file' is NULL those of
+   the system. '*held' is what it needs as long as it lives; NULL where there is no such thing. */
+CURLcode ksms_trust(ksms_authorities *a, const char *file, CURL *easy, void **held);
+
+/* Lets go of what ksms_trust gave; NULL is let go of, too. */
+void ksms_release_authorities(void *held);
 
 /* ---- wire.c ---- */
 

@@ -1,32 +1,28 @@
 /*
 ** jwt.c - signs the compact JWT (RFC 7519, RFC 7515) that goes into the
 ** 'auth' header. It only signs, so no algorithm is ever taken from a token.
-** A signer is keyed once and lives as long as its client; each token costs
-** one MAC or one RSA signature, and no allocation but the token's string.
+** A signer is keyed once and lives as long as its client; a token costs one
+** MAC or one RSA signature, and no allocation but its string. HMAC and RSA
+** (PKCS #1 v1.5) sign the same claims with the same bytes: without a jti, a
+** token holds for the second that it was signed in.
 ** A token is put together outside of the signer: making the string may run
 ** finalizers, which may sign with the same signer.
 ** OpenSSL's error queue is left as it was found: nginx reads the same queue.
 */
 #define _POSIX_C_SOURCE 200809L
 
+#include "random.h"
+
 #include <limits.h>
 #include <math.h>
 #include <string.h>
 #include <time.h>
-
-#if defined(__has_include)
-#if !__has_include(<openssl/evp.h>)
-#error "koresms needs OpenSSL's headers: install libssl-dev (Debian, \
-Ubuntu), openssl-devel (Fedora), openssl-dev (Alpine), openssl (Homebrew)"
-#endif
-#endif
 
 #include <openssl/bio.h>
 #include <openssl/crypto.h>
 #include <openssl/err.h>
 #include <openssl/evp.h>
 #include <openssl/pem.h>
-#include <openssl/rand.h>
 #include <openssl/rsa.h>
 
 #include "encode.h"
@@ -66,8 +62,6 @@ Ubuntu), openssl-devel (Fedora), openssl-dev (Alpine), openssl (Homebrew)"
 #define HEAD_MAX   64 /* the encoded header and its dot */
 #define TOKEN_MAX  (HEAD_MAX + ksms_b64_len(CLAIMS_MAX) + 1 + ksms_b64_len(SIGNATURE_MAX))
 
-#define JTI_BYTES 16 /* 128 random bits */
-
 typedef struct algorithm {
     const char *name;
     const char *digest;
@@ -92,24 +86,12 @@ typedef struct signer {
     size_t claims_len;
     char head[HEAD_MAX];     /* encoded header and its dot */
     char claims[CLAIMS_MAX]; /* the constant claims */
+    double kept_at;          /* the second of the token that is kept */
+    size_t kept_len;         /* 0 where none is */
+    char kept[TOKEN_MAX];
 } signer;
 
 /* ------------------------------------------------------------------- key */
-
-/*
-** Pushes "what: OpenSSL's reason", forgetting the errors that came since the
-** caller's ERR_set_mark. Reasons are fixed texts and hold nothing secret.
-*/
-static void push_crypto_error(lua_State *L, const char *what)
-{
-    unsigned long e = ERR_peek_last_error();
-    const char *reason = e != 0 ? ERR_reason_error_string(e) : NULL;
-    ERR_pop_to_mark();
-    if (reason != NULL)
-        lua_pushfstring(L, "%s: %s", what, reason);
-    else
-        lua_pushstring(L, what);
-}
 
 /* A passphrase is asked for: note that, and have none. */
 static int no_passphrase(char *buf, int size, int writing, void *asked)
@@ -344,41 +326,13 @@ static int l_signer(lua_State *L)
     ERR_set_mark();
     fault = a->hmac ? key_hmac(s, a, key, n) : key_rsa(s, a, key, n);
     if (fault != NULL) {
-        push_crypto_error(L, fault);
+        ksms_push_crypto_error(L, fault);
         lua_pushnil(L);
         lua_insert(L, -2);
         return 2;
     }
     ERR_pop_to_mark();
     lua_settop(L, 2);
-    return 1;
-}
-
-#if __STDC_VERSION__ >= 201112L
-#define KSMS_THREAD _Thread_local
-#else
-#define KSMS_THREAD __thread
-#endif
-
-/* Identifiers are drawn by the sheet: one call of the generator serves many. */
-#define SHEET 32
-
-/*
-** Points '*id' at JTI_BYTES fresh random bytes; 0 where there are none. A
-** forked child draws a sheet of its own, and so does each thread that runs a Lua.
-*/
-static int draw_id(const unsigned char **id)
-{
-    static KSMS_THREAD unsigned char sheet[SHEET][JTI_BYTES];
-    static KSMS_THREAD int left;
-    static KSMS_THREAD unsigned forks;
-    if (left == 0 || forks != ksms_forks) {
-        if (RAND_bytes(&sheet[0][0], sizeof sheet) != 1)
-            return 0;
-        left = SHEET;
-        forks = ksms_forks;
-    }
-    *id = sheet[--left];
     return 1;
 }
 
@@ -391,10 +345,10 @@ static char *write_claims(const signer *s, double now, char *t)
     p = ksms_integer(ksms_literal(p + s->claims_len, "\"iat\":"), now);
     p = ksms_integer(ksms_literal(p, ",\"exp\":"), now + s->ttl);
     if (s->jti) {
-        if (!draw_id(&id))
+        if (!ksms_draw_id(&id))
             return NULL;
         p = ksms_literal(p, ",\"jti\":\"");
-        p = ksms_hex(p, id, JTI_BYTES);
+        p = ksms_hex(p, id, KSMS_ID_BYTES);
         *p++ = '"';
     }
     *p++ = '}';
@@ -423,6 +377,20 @@ static size_t write_token(const signer *s, double now, char *token, const char *
     return (size_t)(t - token);
 }
 
+/* Writes the token of a second; returns its length, 0 where it has failed. */
+static size_t token_at(signer *s, double now, char *token, const char **fault)
+{
+    size_t n = s->kept_at == now ? s->kept_len : 0;
+    if (n > 0) {
+        memcpy(token, s->kept, n);
+    } else if ((n = write_token(s, now, token, fault)) > 0 && !s->jti) {
+        memcpy(s->kept, token, n);
+        s->kept_len = n;
+        s->kept_at = now;
+    }
+    return n;
+}
+
 /***
 Signs a token: claims `appId`, `sub`, `iat`, `exp`, and a fresh `jti` where
 the signer was made so. Times are whole seconds (NumericDate, RFC 7519, 2).
@@ -435,7 +403,7 @@ the signer was made so. Times are whole seconds (NumericDate, RFC 7519, 2).
 */
 static int signer_token(lua_State *L)
 {
-    const signer *s = (signer *)luaL_checkudata(L, 1, SIGNER);
+    signer *s = (signer *)luaL_checkudata(L, 1, SIGNER);
     double now = floor(luaL_optnumber(L, 2, (lua_Number)time(NULL)));
     const char *fault = NULL;
     char token[TOKEN_MAX];
@@ -447,10 +415,10 @@ static int signer_token(lua_State *L)
         return 2;
     }
     ERR_set_mark();
-    n = write_token(s, now, token, &fault);
+    n = token_at(s, now, token, &fault);
     if (n == 0) {
         lua_pushnil(L);
-        push_crypto_error(L, fault);
+        ksms_push_crypto_error(L, fault);
         return 2;
     }
     ERR_pop_to_mark();
@@ -466,33 +434,10 @@ static int signer_tostring(lua_State *L)
     return 1;
 }
 
-/***
-Makes an identifier of 128 random bits.
-@function random_id
-@treturn[1] string 32 hexadecimal digits
-@treturn[2] nil
-@treturn[2] string what the crypto library said
-*/
-static int l_random_id(lua_State *L)
-{
-    const unsigned char *id;
-    char text[2 * JTI_BYTES];
-    ERR_set_mark();
-    if (!draw_id(&id)) {
-        lua_pushnil(L);
-        push_crypto_error(L, "no random bytes");
-        return 2;
-    }
-    ERR_pop_to_mark();
-    lua_pushlstring(L, text, (size_t)(ksms_hex(text, id, JTI_BYTES) - text));
-    return 1;
-}
-
 void ksms_open_jwt(lua_State *L)
 {
     static const luaL_Reg methods[] = {{"token", signer_token}, {NULL, NULL}};
-    static const luaL_Reg functions[]
-        = {{"signer", l_signer}, {"random_id", l_random_id}, {NULL, NULL}};
+    static const luaL_Reg functions[] = {{"signer", l_signer}, {NULL, NULL}};
     if (!ksms_watch_forks())
         luaL_error(L, "forks of this process cannot be watched");
     ksms_newclass(L, SIGNER, methods, signer_gc);

@@ -35,6 +35,7 @@ const char *ksms_e164_fault(const char *s, size_t n, size_t *at);
 /* Each registers its functions into the module table on top of the stack. */
 void ksms_open_e164(lua_State *L);
 void ksms_open_jwt(lua_State *L);
+void ksms_open_random(lua_State *L);
 void ksms_open_reader(lua_State *L);
 void ksms_open_proxy(lua_State *L);
 void ksms_open_request(lua_State *L);

@@ -137,7 +137,10 @@ static void shut(supervisor *s)
     supervising = 0;
 }
 
-/* Finalizer and `close`. */
+/***
+Ends the command, if it runs, and puts signals back; also the finalizer. It may be called twice.
+@function supervisor:close
+*/
 static int supervisor_close(lua_State *L)
 {
     shut((supervisor *)luaL_checkudata(L, 1, SUPERVISOR));

@@ -1,5 +1,5 @@
 /*
-** reader_lua.c - shows the reader of HTTP/1.1 replies to Lua, for transports without libcurl.
+** reader_lua.c - the Lua binding of the reader of HTTP/1.1 replies, for transports without libcurl.
 */
 #include <string.h>
 

@@ -31,6 +31,8 @@ static const char *read_origin(const char *s, size_t n, origin *o)
         return "is too long; expected at most 255 bytes";
     if (memchr(s, '@', n) != NULL)
         return "has user information; the token authenticates";
+    if (n > 0 && (s[0] == ' ' || s[0] == '\t'))
+        return "has a blank, line end or NUL; write it without any";
     o->scheme = "https";
     if (ksms_skip_prefix(&s, end, "http://"))
         o->scheme = "http";
@@ -142,6 +144,48 @@ static int l_path(lua_State *L)
     return 1;
 }
 
+/***
+Whether a value is a message as it stands: a table without a metatable that has the fields of one
+alone, each of its type.
+@function is_message
+@param value
+@treturn[1] boolean true
+@treturn[2] nil where it is none
+*/
+static int l_is_message(lua_State *L)
+{
+    static const struct {
+        const char *name;
+        int type, needed;
+    } fields[] = {
+        {"to", LUA_TSTRING, 1},
+        {"from", LUA_TSTRING, 0},
+        {"id", LUA_TSTRING, 0},
+        {"start_before", LUA_TNUMBER, 0},
+    };
+    size_t i;
+    int known = 0;
+    lua_settop(L, 1);
+    if (!lua_istable(L, 1) || lua_getmetatable(L, 1))
+        return 0;
+    for (i = 0; i < sizeof fields / sizeof *fields; i++) {
+        int type;
+        lua_getfield(L, 1, fields[i].name);
+        type = lua_type(L, -1);
+        if (type == fields[i].type)
+            known++;
+        else if (type != LUA_TNIL || fields[i].needed)
+            return 0;
+        lua_settop(L, 1);
+    }
+    for (lua_pushnil(L); lua_next(L, 1) != 0; lua_settop(L, 2))
+        known--;
+    if (known != 0)
+        return 0;
+    lua_pushboolean(L, 1);
+    return 1;
+}
+
 /* A number at 'arg', NULL where it is not E.164. */
 static const char *number(lua_State *L, int arg, size_t *n)
 {
@@ -213,7 +257,8 @@ static int l_post(lua_State *L)
 
 void ksms_open_request(lua_State *L)
 {
-    static const luaL_Reg functions[] = {{"origin", l_origin}, {"path", l_path}, {"body", l_body},
-                                         {"head", l_head},     {"post", l_post}, {NULL, NULL}};
+    static const luaL_Reg functions[]
+        = {{"origin", l_origin}, {"path", l_path}, {"body", l_body}, {"is_message", l_is_message},
+           {"head", l_head},     {"post", l_post}, {NULL, NULL}};
     ksms_setfuncs(L, functions);
 }

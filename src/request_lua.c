@@ -1,5 +1,5 @@
 /*
-** request_lua.c - shows requests and their replies to Lua.
+** request_lua.c - the Lua binding of requests and their replies.
 */
 #define _POSIX_C_SOURCE 200809L /* sigaction */
 
@@ -58,6 +58,17 @@ Whether a request that was started has finished.
 static int request_finished(lua_State *L)
 {
     lua_pushboolean(L, check_request(L)->state == KSMS_FINISHED);
+    return 1;
+}
+
+/***
+Whether bytes of the request that was started last may have left.
+@function request:started
+@treturn boolean
+*/
+static int request_started(lua_State *L)
+{
+    lua_pushboolean(L, check_request(L)->starts > 0);
     return 1;
 }
 
@@ -199,6 +210,7 @@ static int l_next_finished(lua_State *L)
 static const luaL_Reg methods[] = {
     {"finished", request_finished},
     {"reply", request_reply},
+    {"started", request_started},
     {NULL, NULL},
 };
 

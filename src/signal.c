@@ -1,6 +1,6 @@
 /*
-** signal.c - for a program that must not be stopped in the middle: what asks
-** it to end is counted, and the program looks when it is ready to. A wait in
+** signal.c - counts SIGINT, SIGTERM and SIGHUP instead of letting them end the
+** program, which looks at the count when it is ready to. A wait in
 ** poll ends early all the same.
 */
 #define _POSIX_C_SOURCE 200809L
@@ -49,7 +49,10 @@ static void count(int number)
     errno = saved;
 }
 
-/* Finalizer and `close`: puts back what was in force. It may be called twice. */
+/***
+Puts back what was in force; also the finalizer. It may be called twice.
+@function catcher:close
+*/
 static int catcher_close(lua_State *L)
 {
     catcher *c = (catcher *)luaL_checkudata(L, 1, CATCHER);

@@ -1,5 +1,5 @@
 /*
-** sqlite.c - opens koresms.sqlite: SQLite behind the face that store.h
+** sqlite.c - opens koresms.sqlite: SQLite behind the interface that store.h
 ** describes. A statement has ended, and what it gave is copied, before
 ** anything is handed to Lua: whatever a collection of garbage calls finds no
 ** statement under way.
@@ -65,7 +65,10 @@ static void drop(kept *k)
     memset(k, 0, sizeof *k);
 }
 
-/* Finalizer and `close`. It may be called twice, and on a zeroed connection. */
+/***
+Ends the connection; also its finalizer. It may be called twice.
+@function connection:close
+*/
 static int connection_close(lua_State *L)
 {
     connection *c = (connection *)luaL_checkudata(L, 1, CONNECTION);
@@ -306,7 +309,10 @@ typedef struct lock {
     int fd; /* one more than the descriptor; 0: none */
 } lock;
 
-/* Finalizer and `close`. It may be called twice, and on a zeroed lock. */
+/***
+Gives the lock up; also its finalizer. It may be called twice.
+@function lock:close
+*/
 static int lock_close(lua_State *L)
 {
     lock *l = (lock *)luaL_checkudata(L, 1, LOCK);

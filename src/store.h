@@ -1,5 +1,5 @@
 /*
-** store.h - what the two modules of databases share. Both have the same face:
+** store.h - what the two modules of databases share. Both have the same interface:
 **
 **   connect(where [, options]) -> connection | nil, text, code
 **   connection:run(sql, ...)   -> rows | nil, text, code
@@ -33,7 +33,8 @@
 
 #define KSMS_EXACT 9007199254740992.0
 
-/* Seconds on a clock that is never set back. */
+/* Seconds on a clock that is never set back; that of clock.h may count the time of a suspension,
+   in which a database cannot answer. */
 static inline double ksms_now(void)
 {
     struct timespec t;

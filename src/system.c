@@ -150,7 +150,14 @@ static newfile *check_newfile(lua_State *L)
     return (newfile *)luaL_checkudata(L, 1, NEWFILE);
 }
 
-/* Writes a text; after a failure the file is of no more use. */
+/***
+Writes a text; after a failure the file is of no more use.
+@function newfile:write
+@tparam string text
+@treturn[1] boolean true
+@treturn[2] nil
+@treturn[2] string what the system says
+*/
 static int newfile_write(lua_State *L)
 {
     newfile *f = check_newfile(L);
@@ -164,6 +171,13 @@ static int newfile_write(lua_State *L)
     return 1;
 }
 
+/***
+Closes the file. It may be called twice.
+@function newfile:close
+@treturn[1] boolean true
+@treturn[2] nil
+@treturn[2] string what the system says
+*/
 static int newfile_close(lua_State *L)
 {
     newfile *f = check_newfile(L);

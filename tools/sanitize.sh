@@ -11,7 +11,9 @@ make="${MAKE:-make} --no-print-directory -s"
 busted=$(command -v busted)
 
 core="e164 jwt reader proxy process"
-client="config client stream fork secrets secrets_command"
+client="config client client_kept client_misuse client_throttled stream stream_ends fork secrets"
+client="$client secrets_command"
+stores="store_sqlite store_postgres store_turn"
 faults="faults_verdicts faults_random faults_retry faults_world"
 
 flags="-fsanitize=address,undefined"
@@ -67,14 +69,14 @@ if [ "${FAULTS-}" = short ]; then
   # The parts are also those of the random sequences: a hundred, and twenty.
   export FAULTS_COUNT=1200
   FAULTS_PART=1/12 run "sanitizers, Lua 5.4" \
-    sanitize asan 5.4 $core faults_verdicts faults_random
+    sanitize asan 5.4 $core $stores faults_verdicts faults_random
   export FAULTS_COUNT=960
   FAULTS_PART=5/48 run "valgrind, LuaJIT" under_valgrind jit e164 faults_verdicts faults_random
   exit $status
 fi
 
 for version in 5.4 jit; do
-  for part in "$core" "$client" "$faults"; do
+  for part in "$core" "$client" "$stores" "$faults"; do
     export FAULTS_COUNT=2000
     # shellcheck disable=SC2086
     run "sanitizers, $version: $part" sanitize asan "$version" $part

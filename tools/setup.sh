@@ -14,9 +14,9 @@ test="$demo libluajit2-5.1-dev luajit2
   lua5.1 liblua5.1-0-dev lua5.2 liblua5.2-dev lua5.3 liblua5.3-dev
   lua-busted lua-check lua-posix luarocks libfaketime procps binutils
   clang clang-format libclang-rt-dev
-  cppcheck valgrind locales
+  cppcheck valgrind locales lua-ldoc
   python3 python3-jwt python3-cryptography chromium chromium-driver
-  libsqlite3-dev sqlite3 libpq-dev postgresql python3-psycopg2 spin"
+  libsqlite3-dev sqlite3 libpq-dev postgresql pgbouncer python3-psycopg2 spin"
 
 case ${1-} in
   demo) wanted=$demo ;;

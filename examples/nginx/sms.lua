@@ -108,11 +108,19 @@ function M.handle()
     outcome = failed.outcome, code = code, message = text, retryable = failed.retryable } })
 end
 
---- Says that this worker is alive and can sign. The platform is not asked.
+-- What `koresms.later` keeps of a client at most.
+local QUEUE_MAX = 1000
+
+--- Says whether this worker can send, and what it has done. The platform is not asked. A pause ends
+-- by itself, so it is no reason to take the machine out of service; a full queue is.
 function M.health()
   local token, text = client:token()
   if not token then return refuse(503, "sign", text) end
-  return answer(200, { status = "ok", koresms = koresms._VERSION })
+  local stats = client:stats()
+  local full = stats.later >= QUEUE_MAX
+  stats.status = full and "full" or stats.paused and "paused" or "ok"
+  stats.koresms = koresms._VERSION
+  return answer(full and 503 or 200, stats)
 end
 
 return M

@@ -25,6 +25,7 @@ local SESSION = {}
 -- @param self
 -- @treturn ?table `settings` (without secrets), `pacer`, `transport`, `sign`, `closed`, and
 --   further parts of the runtime; nil where it is not a client
+-- @local
 function M.session(self)
   local own = type(self) == "table" and rawget(self, SESSION)
   return own and own()
@@ -67,10 +68,13 @@ local function check_options(where, options, types)
   return options
 end
 
+--- Checks the options of a send or a stream. Raises on misuse.
+-- @local
 M.check_options = check_options
 
 --- Checks what `send` was given. Raises on misuse.
 -- @treturn table the options
+-- @local
 function M.check_send(message, options, ...)
   misuse.check_arity("send", 3, ...)
   local checked = check_options("bad argument #2 to 'send'", options, send_types)
@@ -92,7 +96,7 @@ end
 -- @function client:send
 -- @tparam table message `to` (E.164, a string), `from` (likewise; default: the setting),
 --   `id` (a string of the caller's own; default: 128 random bits in hexadecimal), `start_before`
---   (a time on the clock of `koresms.clock`: after it no byte of the message leaves)
+--   (a time on the clock of `koresms.clock`: after it no request of the message begins)
 -- @tparam[opt] table options `timeout` and `connect_timeout` (seconds, up to 86400), `retries`
 --   (0 to 100), each in place of the setting
 -- @treturn[1] table the result; its `outcome` is "accepted"
@@ -113,7 +117,10 @@ function client:send(message, options, ...)
   delivery.begin(job)
   local refused = delivery.preflight(session, job)
   if refused then return returns(delivery.result(session, job, refused)) end
-  return returns(delivery.carry(session, session.transport, job))
+  local ok, result = pcall(delivery.carry, session, session.transport, job)
+  if ok then return returns(result) end
+  delivery.broken_off(session, job)
+  error(result, 0)
 end
 
 --- Sends many messages under the client's limits, and gives each result as it is known.
@@ -170,10 +177,43 @@ function client:token(...)
   return nil, text, "sign"
 end
 
+--- What the client has done since it was made, in this process, and what it is doing.
+-- @function client:stats
+-- @treturn table `in_flight` (requests under way), `waiting` (messages that wait for a permit or
+--   for their next attempt); `accepted`, `rejected`, `not_sent`, `unknown` (results; a send that an
+--   error broke off counts as `unknown` where bytes may have left, else as `not_sent`);
+--   `permits` (that could be had now, nil without a limit), `paused` (seconds, nil where there is
+--   no pause), `connections_opened` and `connections_reused` (requests on a new connection, and on
+--   a kept one), `last_accepted` (Unix time, or nil); inside nginx `later` (messages in its queue)
+function client:stats(...)
+  local session = session_of(self, "stats")
+  misuse.check_arity("stats", 1, ...)
+  local tally, now, waiting = session.tally, core.clock(), 0
+  for _ in pairs(tally.waits) do waiting = waiting + 1 end
+  return {
+    in_flight = session.transport:in_flight(), waiting = waiting,
+    accepted = tally.accepted, rejected = tally.rejected, not_sent = tally.not_sent,
+    unknown = tally.unknown, permits = session.pacer:permits(now),
+    paused = session.pacer:paused(now),
+    connections_opened = tally.opened, connections_reused = tally.reused,
+    last_accepted = tally.last_accepted and core.time() - (now - tally.last_accepted),
+    later = session.queued and session.queued(self),
+  }
+end
+
+--- Ends a pause that a throttled reply began; with `shared_dict` that of all workers.
+-- @function client:resume
+function client:resume(...)
+  local session = session_of(self, "resume")
+  misuse.check_arity("resume", 1, ...)
+  session.pacer:resume(core.clock())
+end
+
 --- Asks the endpoint with a body that holds no numbers, so that no message is sent.
 -- @tparam table session
 -- @treturn table the transport's reply
 -- @treturn table the verdict on it
+-- @local
 function M.probe(session)
   local token, text = session.sign()
   local reply = { failure = "sign", starts = 0, text = text }
@@ -253,6 +293,7 @@ local secrets = { client_secret = true, private_key = true, token = true, proxy 
 -- @treturn[2] nil
 -- @treturn[2] string
 -- @treturn[2] string the code "config"
+-- @local
 function M.new(settings, runtime)
   local sign, text = signing(settings)
   if not sign then return nil, text, "config" end
@@ -261,7 +302,7 @@ function M.new(settings, runtime)
   local session
   session, text = runtime.open(settings, origin.origin, head)
   if not session then return nil, text, "config" end
-  session.sign, session.closed = sign, false
+  session.sign, session.closed, session.tally = sign, false, delivery.new_tally()
   session.settings = {}
   for name, value in pairs(settings) do
     if not secrets[name] then session.settings[name] = value end

@@ -166,6 +166,8 @@ M.settings = {
     help = "its private key, PEM, without a passphrase" },
   { name = "max_idle", type = "number", default = 30, check = between(0, 3600),
     help = "seconds after which an idle connection is not used again" },
+  { name = "max_age", type = "number", default = 300, check = between(1, 86400),
+    help = "seconds after which a kept connection is not used again" },
   { name = "allow_http", type = "boolean", default = false,
     help = "allow http:// to a host other than loopback; the token travels in the clear" },
   { name = "shared_dict", type = "string", check = visible,

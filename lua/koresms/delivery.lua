@@ -6,6 +6,7 @@ local core = require "koresms.core"
 local http_date = require "koresms.http_date"
 local mask = require "koresms.mask"
 local misuse = require "koresms.misuse"
+local results = require "koresms.result"
 local verdict = require "koresms.verdict"
 
 local M = {}
@@ -21,7 +22,7 @@ local PAUSE_MAX, UNCERTAIN_PAUSE_MAX = 3600, 60
 local fields = { "to", "from", "id" }
 local message_types = { to = "string", from = "string", id = "string", start_before = "number" }
 
-local clock = core.clock
+local clock, new_result = core.clock, results.new
 
 local function random()
   local id = core.random_id()
@@ -41,6 +42,39 @@ local function not_sent(code, text, retry_after)
   return judged
 end
 
+--- What a session counts: results by outcome, and connections.
+-- @treturn table
+function M.new_tally()
+  return { accepted = 0, rejected = 0, not_sent = 0, unknown = 0, opened = 0, reused = 0,
+    last_accepted = nil, -- on the clock of koresms.core
+    waits = setmetatable({}, { __mode = "k" }), -- set of jobs; one that is broken off leaves it
+  }
+end
+
+--- Waits for a job's permit, or its next attempt.
+-- @tparam table session
+-- @tparam table worker
+-- @tparam table job
+-- @tparam number when
+function M.wait(session, worker, job, when)
+  local waits = session.tally.waits
+  waits[job] = true
+  worker:wait(when)
+  waits[job] = nil
+end
+
+--- Counts a job that an error has broken off. It has no result.
+-- @tparam table session
+-- @tparam table job
+function M.broken_off(session, job)
+  if job.told ~= false then return end
+  local left = job.attempts > 0 or session.transport.may_have_left(job)
+  local outcome, tally = left and "unknown" or "not_sent", session.tally
+  tally[outcome] = tally[outcome] + 1
+  tally.waits[job] = nil
+  job.told = true
+end
+
 local CLOSED = "the client or the stream was closed before the message started"
 
 --- What all messages of one send or stream have in common.
@@ -55,18 +89,8 @@ function M.plan(session, options)
     retries = options.retries or settings.retries }
 end
 
---- Whether a message is one: it has the known fields alone, each of its type.
--- @param message
--- @treturn boolean
-function M.is_message(message)
-  if type(message) ~= "table" or type(message.to) ~= "string" or getmetatable(message) then
-    return false
-  end
-  for name, value in next, message do
-    if type(value) ~= message_types[name] then return false end
-  end
-  return true
-end
+--- Whether a value is a message as it stands; see `check` for what is not.
+M.is_message = core.is_message
 
 --- Checks that a message is one. Raises on misuse.
 -- @tparam string where such as "bad argument #1 to 'send'"
@@ -95,10 +119,11 @@ function M.fill(job, plan, message, index)
   job.to, job.from, job.id = message.to, message.from or plan.from, message.id
   if not job.id then job.id, job.fault = core.random_id() end
   job.start_before = message.start_before
-  job.permit = false -- one that was taken and paid for no request yet
+  job.permit = false -- was one taken that no request has used?
   job.tries = 0 -- requests handed to the transport
   job.repeats = 0 -- of them, those that count against `retries`
   job.attempts = 0 -- those of which bytes may have left
+  job.told = false -- whether it has its result
   return job
 end
 
@@ -148,11 +173,13 @@ local function wait_for_permit(session, worker, job)
       job.permit = true
       return nil
     end
-    if when >= job.deadline then
-      return not_sent("rate_limited", ("no permit before the deadline: the next one comes in "
-        .. "%.1f s (settings per_minute, per_hour, timeout)"):format(when - now), when - now)
+    local last = math.min(job.deadline, job.start_before or job.deadline)
+    if when >= last then
+      return not_sent("rate_limited", ("no permit before the %s: the next one comes in "
+        .. "%.1f s (settings per_minute, per_hour, timeout)")
+        :format(last < job.deadline and "time to start" or "deadline", when - now), when - now)
     end
-    worker:wait(when)
+    M.wait(session, worker, job, when)
     if session.closed then return not_sent("cancelled", CLOSED) end
   end
 end
@@ -171,40 +198,61 @@ local function pause_of(reply)
   return math.min(seconds or 60 - now % 60, PAUSE_MAX)
 end
 
--- Judges what came back. A throttled reply pauses the client. Returns the verdict, and the
--- seconds of the pause.
-local function settle(session, job, reply)
-  local judged = verdict.judge(reply, job.token)
-  job.attempts, job.token = job.attempts + reply.starts, nil
-  if reply.starts > 0 then job.permit = false end
-  if judged.code ~= "rate_limited" then
-    return judged
-  end
-  local pause = pause_of(reply)
-  session.pacer:pause(clock(), pause)
-  if session.settings.on_event then tell(session, job, { kind = "pause", seconds = pause }) end
-  return judged, pause
-end
-
--- One request of a job. Returns its verdict, and the seconds of a pause that began with it.
-local function attempt(session, worker, job)
+--- Gets a job ready for a request: waits for its permit, and signs.
+-- @tparam table session
+-- @tparam table worker
+-- @tparam table job
+-- @treturn ?table a verdict, where it must not leave
+function M.prepare(session, worker, job)
   local refused = not job.permit and wait_for_permit(session, worker, job)
   if refused then return refused end
   local token, text = job.plan.sign()
   if not token then return not_sent("sign", text) end
   job.token, job.tries = token, job.tries + 1
   job.connect_timeout = job.plan.connect_timeout
-  local pacer, listens = session.pacer, session.settings.on_event
-  if listens then tell(session, job, { kind = "attempt", attempt = job.tries }) end
+  local pacer = session.pacer
+  if session.settings.on_event then
+    tell(session, job, { kind = "attempt", attempt = job.tries })
+    job.begun = clock()
+  end
   if pacer.probe then pacer:begin(clock()) end
-  local begun = listens and clock()
-  local reply = worker:exchange(job)
-  if pacer.probe then pacer:ended(reply.status ~= nil) end
+  return nil
+end
+
+--- Judges the reply to a job's request. A throttled one pauses the client.
+-- @tparam table session
+-- @tparam table job
+-- @tparam table reply
+-- @treturn table the verdict
+-- @treturn ?number seconds of the pause
+function M.settle(session, job, reply)
+  local pacer, listens = session.pacer, session.settings.on_event
   if listens then
-    tell(session, job, { kind = "attempt", attempt = job.tries, elapsed = clock() - begun,
+    tell(session, job, { kind = "attempt", attempt = job.tries, elapsed = clock() - job.begun,
       reused = reply.reused })
   end
-  return settle(session, job, reply)
+  local judged = verdict.judge(reply, job.token)
+  if pacer.probe then
+    pacer:ended(reply.status ~= nil and judged.code ~= "rate_limited")
+  end
+  job.token = nil
+  if reply.starts > 0 then
+    local tally, kind = session.tally, reply.reused and "reused" or "opened"
+    job.attempts, job.permit = job.attempts + 1, false
+    tally[kind] = tally[kind] + 1
+  end
+  if judged.code ~= "rate_limited" then return judged end
+  local pause = pause_of(reply)
+  pacer:pause(clock(), pause)
+  if listens then tell(session, job, { kind = "pause", seconds = pause }) end
+  return judged, pause
+end
+
+-- One request of a job. Returns its verdict, and the seconds of a pause that began with it.
+local function attempt(session, worker, job)
+  local refused = M.prepare(session, worker, job)
+  if refused then return refused end
+  return M.settle(session, job, worker:exchange(job))
 end
 
 -- Seconds to wait before the next attempt; nil where there must be none.
@@ -226,10 +274,14 @@ end
 
 -- The result that the caller sees.
 local function make_result(session, job, judged, pause)
-  local result = {
-    outcome = judged.outcome, retryable = judged.retryable, status = judged.status,
+  local outcome, now, tally = judged.outcome, clock(), session.tally
+  tally[outcome] = tally[outcome] + 1
+  if outcome == "accepted" then tally.last_accepted = now end
+  job.told = true
+  local result = new_result {
+    outcome = outcome, retryable = judged.retryable, status = judged.status,
     attempts = job.attempts, id = job.id, from = job.from, to = job.to, index = job.index,
-    elapsed = clock() - job.started,
+    elapsed = now - job.started,
   }
   if judged.code then
     result.code, result.message = judged.code, judged.message
@@ -254,7 +306,7 @@ function M.cancelled(session, job)
   return make_result(session, job, not_sent("cancelled", CLOSED))
 end
 
--- What is told of two verdicts in a row. A message that the platform had in its hands is not
+-- Which of two verdicts in a row is reported. A message that the platform had in its hands is not
 -- `not_sent`, whatever kept it from being repeated; nor do the pacer and the end of the time hide
 -- what went wrong before. When to try again is then the later of the two times.
 local function final_verdict(job, first, first_pause, judged, pause)
@@ -267,13 +319,14 @@ local function final_verdict(job, first, first_pause, judged, pause)
   return first, first_pause
 end
 
---- Carries a job to its result.
+--- Carries a job from the verdict on its first request to its result.
 -- @tparam table session
 -- @tparam table worker anything with the methods `exchange(job)` and `wait(when)`
 -- @tparam table job
+-- @tparam table judged
+-- @tparam ?number pause seconds
 -- @treturn table the result
-function M.carry(session, worker, job)
-  local judged, pause = attempt(session, worker, job)
+function M.carry_on(session, worker, job, judged, pause)
   local final, final_pause = judged, pause
   while true do
     local delay = judged.retryable and delay_of(job, judged, pause)
@@ -281,7 +334,7 @@ function M.carry(session, worker, job)
     if session.settings.on_event then
       tell(session, job, { kind = "retry", code = judged.code, seconds = delay })
     end
-    worker:wait(clock() + delay)
+    M.wait(session, worker, job, clock() + delay)
     if session.closed then
       judged, pause = not_sent("cancelled", CLOSED), nil
       return make_result(session, job, final_verdict(job, final, final_pause, judged, pause))
@@ -289,6 +342,15 @@ function M.carry(session, worker, job)
     judged, pause = attempt(session, worker, job)
     final, final_pause = final_verdict(job, final, final_pause, judged, pause)
   end
+end
+
+--- Carries a job to its result.
+-- @tparam table session
+-- @tparam table worker as in `carry_on`
+-- @tparam table job
+-- @treturn table the result
+function M.carry(session, worker, job)
+  return M.carry_on(session, worker, job, attempt(session, worker, job))
 end
 
 return M

@@ -1,5 +1,5 @@
---- What libcurl, cosockets and the kernel say, translated into the names of failures that
--- koresms.verdict knows.
+--- Error texts and codes of libcurl, cosockets and the kernel, translated into the names of
+-- failures that koresms.verdict knows.
 local mask = require "koresms.mask"
 
 local M = {}

@@ -9,6 +9,7 @@ local core = require "koresms.core"
 local client = require "koresms.client"
 local config = require "koresms.config"
 local misuse = require "koresms.misuse"
+local results = require "koresms.result"
 
 local M = { _VERSION = core._VERSION }
 
@@ -92,7 +93,7 @@ function M.send(message, options, ...)
   client.check_send(message, options, ...)
   local built, text, code = default_client()
   if not built then
-    return nil, text, code, { outcome = "not_sent", code = code, message = text,
+    return nil, text, code, results.new { outcome = "not_sent", code = code, message = text,
       retryable = false, attempts = 0, id = message.id or core.random_id(),
       from = message.from, to = message.to, elapsed = 0.0 }
   end

@@ -229,7 +229,7 @@ end
 -- word, and cutting it out would tell it.
 local LEAST_SECRET = 8
 
-M.UNTOLD = "what the library says is not shown, since a secret that is set has fewer than 8 bytes"
+M.UNTOLD = "what the library says is not shown, since it holds a secret of fewer than 8 bytes"
 
 -- More than that is not shown, and so not searched.
 local LONGEST_TEXT = 8192
@@ -267,12 +267,21 @@ end
 -- @tparam {string,...} secrets values that were given to it, or of which it was given a part
 -- @treturn function takes a text and gives one that can be shown
 function M.cleaner(secrets)
-  local list = {}
+  local long, short = {}, {}
   for _, secret in ipairs(secrets) do
-    if #secret > 0 and #secret < LEAST_SECRET then return function() return M.UNTOLD end end
-    if secret ~= "" then list[#list + 1] = secret end
+    if #secret >= LEAST_SECRET then
+      long[#long + 1] = secret
+    elseif secret ~= "" then
+      short[#short + 1] = secret:lower()
+    end
   end
-  return function(text) return M.text(cut_out(text:sub(1, LONGEST_TEXT), list)) end
+  return function(text)
+    text = text:sub(1, LONGEST_TEXT)
+    for _, secret in ipairs(short) do
+      if text:lower():find(secret, 1, true) then return M.UNTOLD end
+    end
+    return M.text(cut_out(text, long))
+  end
 end
 
 return M

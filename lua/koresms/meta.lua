@@ -36,6 +36,7 @@ error("koresms.meta holds annotations for editors; require \"koresms\"")
 ---@field to string recipient, E.164: "+911234567890"
 ---@field from? string sender, E.164; default: the setting `from`
 ---@field id? string the caller's own; default: 128 random bits in hexadecimal
+---@field start_before? number on the clock of `koresms.clock`: after it no request begins
 
 ---@class koresms.Result
 ---@field outcome koresms.Outcome
@@ -77,6 +78,7 @@ error("koresms.meta holds annotations for editors; require \"koresms\"")
 ---@field status? integer
 ---@field attempts? integer
 ---@field elapsed? number
+---@field reused? boolean of an attempt's end: whether its connection had been used before
 
 ---@class (exact) koresms.Options
 ---@field host? string origin, with or without https://
@@ -101,6 +103,7 @@ error("koresms.meta holds annotations for editors; require \"koresms\"")
 ---@field client_cert? string
 ---@field client_key? string
 ---@field max_idle? number seconds
+---@field max_age? number seconds
 ---@field allow_http? boolean
 ---@field shared_dict? string OpenResty
 ---@field later_flush? number seconds, OpenResty
@@ -130,6 +133,27 @@ function client:send_many(messages, options) end
 ---@return string? text
 ---@return "sign"? code
 function client:token() end
+
+---@class koresms.Stats
+---@field in_flight integer requests under way
+---@field waiting integer messages that wait for a permit, or for their next attempt
+---@field accepted integer
+---@field rejected integer
+---@field not_sent integer
+---@field unknown integer
+---@field permits? integer that could be had now; nil without a limit
+---@field paused? number seconds; nil where there is no pause
+---@field connections_opened integer requests on a new connection
+---@field connections_reused integer requests on a kept connection
+---@field last_accepted? number Unix time
+---@field later? integer OpenResty: messages in the queue of `koresms.later`
+
+---What the client has done since it was made, in this process, and what it is doing.
+---@return koresms.Stats
+function client:stats() end
+
+---Ends a pause that a throttled reply began; with `shared_dict` that of all workers.
+function client:resume() end
 
 ---Closes the client. It may be called twice.
 function client:close() end
@@ -220,7 +244,7 @@ function koresms.later(message, options) end
 ---@field failure fun(self): string?, string?
 ---@field status fun(self, name: string): koresms.Status?, string?, string?
 ---@field rows fun(self, name: string, state?: string): (fun(): table?)?, string?, string?
----@field quota fun(self, limits: koresms.Limits): true?, string?, string?
+---@field quota fun(self, limits?: koresms.Limits): (true|koresms.Limits)?, string?, string?
 ---@field close fun(self)
 local store = {}
 
@@ -239,7 +263,7 @@ function store:add(name, messages) end
 ---@return integer? count
 ---@return string? text
 ---@return string? code
----@return integer? place of the number that is none
+---@return integer? place of the invalid number
 function store:suppress(numbers, options) end
 
 ---Opens a store of messages that survive the process.

@@ -20,7 +20,7 @@ local running, status = coroutine.running, coroutine.status
 -- One permit in so many is kept for single sends, so that a stream never starves them.
 local RESERVE = 60
 
-M.GUARD, M.RESERVE = GUARD, RESERVE
+M.GUARD, M.RESERVE, M.PROBE_INTERVAL, M.PROBE_MAX = GUARD, RESERVE, PROBE_INTERVAL, PROBE_MAX
 
 local window = {}
 window.__index = window
@@ -98,6 +98,24 @@ local function is_out(probe, now)
   return prober and probe.ends > now and prober ~= running() and status(prober) ~= "dead"
 end
 
+-- When all windows have a permit; nil where they do now.
+local function full_until(self, now, stream)
+  local windows, when = self.windows, nil
+  for i = 1, #windows do
+    local full = windows[i]:full(now, stream and windows[i].reserve or 0)
+    if full and not (when and when > full) then when = full end
+  end
+  return when
+end
+
+--- When a permit can be had.
+-- @tparam number now
+-- @tparam ?boolean stream
+-- @treturn ?number nil where it is now
+function pacer:due(now, stream)
+  return self.resume_at > now and self.resume_at or full_until(self, now, stream)
+end
+
 --- Takes a permit, of all windows or of none.
 -- @tparam number now seconds on a clock that is never set back
 -- @tparam ?boolean stream leave the share of single sends alone
@@ -106,12 +124,7 @@ end
 function pacer:take(now, stream)
   if self.resume_at > now then return self.resume_at end
   if stream and self.probe and is_out(self.probe, now) then return now + PROBE_INTERVAL end
-  local when
-  local windows = self.windows
-  for i = 1, #windows do
-    local full = windows[i]:full(now, stream and windows[i].reserve or 0)
-    if full and not (when and when > full) then when = full end
-  end
+  local when, windows = full_until(self, now, stream), self.windows
   if when then return when end
   for i = 1, #windows do windows[i]:spend(now) end
   return nil
@@ -141,6 +154,18 @@ function pacer:ended(passed)
   if probe and probe.prober and probe.prober == running() then
     self.probe = not passed and {} or nil
   end
+end
+
+--- Permits that could be had at once.
+-- @tparam number now
+-- @treturn ?number nil where there is no limit
+function pacer:permits(now)
+  local least
+  for _, w in ipairs(self.windows) do
+    w:advance(now)
+    least = math.min(least or math.huge, math.max(w.limit - w.total, 0))
+  end
+  return least and self.resume_at > now and 0 or least
 end
 
 --- Ends a pause.

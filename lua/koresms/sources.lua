@@ -154,7 +154,10 @@ local function fits(row, value)
 end
 
 local function check_shape(value, rows)
-  if type(value) ~= "table" then return "expected an object of settings, got a " .. type(value) end
+  if type(value) ~= "table" then
+    local got = (value == nil or value == cjson.null) and "nothing" or "a " .. type(value)
+    return "expected an object of settings, got " .. got
+  end
   local known = {}
   for _, row in ipairs(rows) do known[row.name] = row.env and row end
   for key, given in pairs(value) do

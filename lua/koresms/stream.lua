@@ -1,6 +1,7 @@
---- Many messages: `concurrency` workers, each of which takes the next message, waits for its
--- permit and carries it to its result, again and again. What the workers are (coroutines in plain
--- Lua, light threads in nginx) and how they are moved on is for the host's `open_workers`.
+--- Many messages, of which up to `concurrency` are in flight. A worker takes the next message,
+-- waits for its permit and carries it to its result. What the workers are and how they are moved on
+-- is for the host's `open_workers`: light threads in nginx, each with a message of its own; in
+-- plain Lua one coroutine that pulls for all, and others where a message is sent again.
 --
 -- One worker at a time pulls from the source and waits for a permit, so that the source is read
 -- ahead by one message. Nothing is pulled unless the caller waits for a result.
@@ -40,12 +41,6 @@ local function new_queue()
   return { first = 1, last = 0 }
 end
 
-local function enqueue(queue, result)
-  local last = queue.last + 1
-  queue[last] = result
-  queue.last = last
-end
-
 local function dequeue(queue)
   local first, last = queue.first, queue.last
   while queue[first] == nil and first < last do first = first + 1 end
@@ -64,7 +59,10 @@ Stream.__index = Stream
 -- be many, and the caller's loop slow.
 local function put(self, job, result)
   local late = result.elapsed >= job.plan.timeout or result.code == "timeout"
-  enqueue(late and self.late or self.results, result)
+  local queue = late and self.late or self.results
+  local last = queue.last + 1
+  queue[last] = result
+  queue.last = last
 end
 
 -- Nothing is pulled any more; `problem` is raised once all is answered: what a source raised as it
@@ -78,8 +76,8 @@ local NO_TIME = "a source that returns false gives the time to be asked again as
   .. "value: number expected, got "
 
 -- Both sources return whether all went well; a message with its place, or nil or false; and what
--- stands behind that. A hole in an array is a message that is not one, and not its end: nobody is
--- left out in silence.
+-- stands behind that: two values. A hole in an array is a message that is not one, and not its end:
+-- nobody is left out in silence.
 
 local function array_source(messages)
   local index = 0
@@ -94,9 +92,9 @@ end
 local function function_source(pull, workers)
   local index = 0
   return function()
-    local ok, message, when = pcall(pull, workers:free())
+    local ok, message, when, early = pcall(pull, workers:free())
     if ok and message then index = index + 1 end
-    return ok, message, index, when
+    return ok, message, index, when, early
   end
 end
 
@@ -108,12 +106,14 @@ local function stop_at_bad_message(self, message, index)
   return not good
 end
 
--- The source has nothing yet: waits until it wants to be asked again.
-local function wait_for_source(self, worker, when)
+-- The source has nothing yet: waits until it wants to be asked again. A store's may want that
+-- before, once all that it gave has come back.
+local function wait_for_source(self, worker, when, early)
   if type(when) ~= "number" or when ~= when then
     return stop(self, ("%s (%s%s)"):format(WHERE, NO_TIME, type(when)), true)
   end
   self.ask_at = math.max(when, clock() + ASK_INTERVAL)
+  self.early = early == true
   worker:wait(self.ask_at)
 end
 
@@ -127,14 +127,15 @@ local function ask(self, worker)
     before = clock()
     if self.ask_at > before then return nil end
   end
-  local ok, message, index, more = self.source()
+  self.early = false
+  local ok, message, index, more, early = self.source()
   local now = clock()
   local spent = self.spent + now - before
   self.spent, self.slow = spent, spent > SLOW
   if self.slow then self.held = now + HOLD_MAX end
   if not ok then return stop(self, message) end
   if message == nil and not more then return stop(self) end
-  if message == false then return wait_for_source(self, worker, more) end
+  if message == false then return wait_for_source(self, worker, more, early) end
   if not delivery.is_message(message) and stop_at_bad_message(self, message, index) then
     return nil
   end
@@ -147,14 +148,14 @@ end
 
 -- Waits until a permit is had. Returns when that was; nil where the stream or the client is closed
 -- meanwhile, false where the caller is away.
-local function wait_for_permit(self, worker, now)
-  local session = self.session
+local function wait_for_permit(self, worker, job, now)
+  local session, is_away = self.session, self.is_away
   while true do
     if self.left or session.closed then return nil end
-    if worker.is_away and worker:is_away() then return false end
+    if is_away and is_away(worker) then return false end
     local when = session.pacer:take(now, true)
     if not when then return now end
-    worker:wait(when)
+    delivery.wait(session, worker, job, when)
     now = clock()
   end
 end
@@ -164,14 +165,14 @@ end
 local function pull(self, worker)
   -- Closed by the source itself, or while that was waited for: nobody may come by to look.
   if self.session.closed and self.endless then return self:close() end
-  local job, now = self.parked, nil
+  local job, now = self.waiting, nil
   if job then
-    self.parked, worker.job = nil, job
+    self.waiting, worker.job = nil, job
   else
     job, now = ask(self, worker)
     if not job then return nil end
   end
-  now = wait_for_permit(self, worker, now or clock())
+  now = wait_for_permit(self, worker, job, now or clock())
   if now then
     job.permit = true
     -- Its time begins now: until here it waited for others.
@@ -180,7 +181,7 @@ local function pull(self, worker)
   end
   if now == false then
     -- The caller may have left the loop: it goes on when the next result is asked for.
-    self.parked, worker.job = job, {}
+    self.waiting, worker.job = job, {}
   else
     put(self, job, delivery.cancelled(self.session, job))
   end
@@ -191,9 +192,7 @@ local function work(self, worker)
   local workers = self.workers
   while not self.ended do
     if workers:may_pull(worker) then
-      local job = pull(self, worker)
-      workers:pulled()
-      if job then put(self, job, delivery.carry(self.session, worker, job)) end
+      workers:pulled(worker, pull(self, worker))
     elseif not worker:idle() then
       return
     end
@@ -206,7 +205,7 @@ local function take_result(self)
 end
 
 -- In a forked child: what has not started, or is to be repeated, is the parent's to send and to
--- tell. What was in flight is told here, too, as what nobody knows.
+-- report. What was in flight is reported here, too, as `unknown`.
 local function detach_after_fork(self)
   self.forks = core.forks()
   self:close()
@@ -214,10 +213,10 @@ local function detach_after_fork(self)
 end
 
 -- Looks at what may end the stream early.
-local function look(self)
+local function check_stop(self)
   if self.forks ~= core.forks() then detach_after_fork(self) end
-  -- The messages of an array are all told to be cancelled; a function may have no end.
-  if self.session.closed and self.endless or self.ask and self.ask() then
+  -- Each message of an array gets the result `cancelled`; a function may have no end.
+  if self.session.closed and self.endless or self.should_stop and self.should_stop() then
     self:close()
   end
 end
@@ -228,9 +227,9 @@ local function advance(self)
     local result = take_result(self)
     if result then return result end
   end
-  look(self)
+  check_stop(self)
   while true do
-    local busy = workers:run(self.ask and STOP_INTERVAL or math.huge)
+    local busy = workers:run(self.should_stop and STOP_INTERVAL or math.huge)
     local result = take_result(self)
     if result then return result end
     if not busy then
@@ -240,12 +239,12 @@ local function advance(self)
       if problem[2] then misuse.raise(problem[1]) end
       error(problem[1], 0)
     end
-    look(self)
+    check_stop(self)
   end
 end
 
---- The next result; nil at the end.
-function Stream:next()
+-- The next result; nil at the end.
+local function next_result(self)
   -- Still set where an error broke off the last call, or where that is not over.
   if self.inside then self.workers:enter_again() end
   self.inside = true
@@ -258,11 +257,55 @@ end
 function Stream:close()
   self.left = true
   stop(self)
-  local job = self.parked
+  local job = self.waiting
   if job then
-    self.parked = nil
+    self.waiting = nil
     put(self, job, delivery.cancelled(self.session, job))
   end
+end
+
+--- Gets a message ready for its first request.
+-- @tparam table worker
+-- @tparam table job
+-- @treturn boolean whether it may leave; it has its result otherwise
+function Stream:prepare(worker, job)
+  local refused = delivery.prepare(self.session, worker, job)
+  if refused then put(self, job, delivery.result(self.session, job, refused)) end
+  return not refused
+end
+
+--- Judges a reply. The message has its result, unless it may be sent again.
+-- @tparam table job
+-- @tparam table reply
+-- @treturn ?table the verdict, where it may
+-- @treturn ?number seconds of a pause
+function Stream:settle(job, reply)
+  local session = self.session
+  local judged, pause = delivery.settle(session, job, reply)
+  if judged.retryable then return judged, pause end
+  put(self, job, delivery.result(session, job, judged, pause))
+end
+
+--- Carries a message from a verdict to its result.
+-- @tparam table worker
+-- @tparam table job
+-- @tparam table judged
+-- @tparam ?number pause
+function Stream:carry_on(worker, job, judged, pause)
+  put(self, job, delivery.carry_on(self.session, worker, job, judged, pause))
+end
+
+--- Carries a message from its begin to its result.
+-- @tparam table worker
+-- @tparam table job
+function Stream:carry(worker, job)
+  put(self, job, delivery.carry(self.session, worker, job))
+end
+
+--- An error has broken a message off.
+-- @tparam table job
+function Stream:broken_off(job)
+  delivery.broken_off(self.session, job)
 end
 
 --- May the source be asked? A slow one not while there is something to leave, or to tell; and none
@@ -289,22 +332,27 @@ local closer = { __close = function(self) self.stream:close() end }
 function M.open(session, source, options)
   local self = setmetatable({
     session = session, plan = delivery.plan(session, options),
-    concurrency = options.concurrency or CONCURRENCY, ask = options.stop,
-    endless = type(source) == "function", -- possibly
+    concurrency = options.concurrency or CONCURRENCY,
+    should_stop = options.stop,
+    endless = type(source) == "function", -- it may be
+    listens = session.settings.on_event ~= nil,
     spent = 0, -- seconds that the source took since the last step
     slow = false, -- did it take its time, when it was last asked?
     ask_at = 0, -- when it wants to be asked
-    held = false, -- what it gave has to leave before it is asked again, or this time to come
+    early = false, -- or before that, when nothing is in flight and all results have been taken
+    held = false, -- its last message has to leave before it is asked again, or this time to come
     forks = core.forks(), -- at the time
     results = new_queue(), late = new_queue(),
+    is_away = nil, -- where the host knows it: whether the caller is away, a function of the worker
     inside = false, -- is a result being asked for?
-    parked = nil, -- a job that waited for its permit when the caller went away
+    waiting = nil, -- a job that waited for its permit when the caller went away
     ended = false, -- nothing is pulled any more
     left = false, -- the caller wants nothing to start
   }, Stream)
   self.workers = session.open_workers(self, work, session.transport)
+  self.is_away = self.workers.is_away
   self.source = self.endless and function_source(source, self.workers) or array_source(source)
-  local function iterate() return self:next() end
+  local function iterate() return next_result(self) end
   return iterate, nil, nil, setmetatable({ stream = self }, closer)
 end
 

@@ -1,4 +1,5 @@
---- What an ending means: one table for what never left, one for replies.
+--- What became of a message: one table for what never left, one for what may have left and had
+-- no usable reply, one for replies.
 --
 -- `retryable` is true only where sending again cannot duplicate the message.
 local cjson = require "cjson"
@@ -202,15 +203,6 @@ local last = {}
 -- A larger body is not worth keeping.
 local REMEMBERED_MAX = 4096
 
---- The verdict that is remembered for a status and a body; nil where there is none.
--- @tparam number status
--- @tparam string body
--- @treturn ?table
-function M.known(status, body)
-  local known = last[status]
-  return known and known.body == body and known.verdict or nil
-end
-
 -- A body that holds the token of one request is shown without it, and only for that request.
 local function remember(status, body, verdict, token)
   local own = token and token ~= "" and body:find(token, 1, true)
@@ -219,8 +211,6 @@ end
 
 local function judge_reply(reply, token)
   local status, body = reply.status, reply.body
-  local known = M.known(status, body)
-  if known then return known end
   local object = decode(body)
   local seen = { status = status, body = body, json = object, errors = errors_of(object) }
   for _, row in ipairs(M.replies) do
@@ -243,8 +233,12 @@ end
 -- @treturn table `outcome`, `code`, `retryable`, `message`, `status`, `platform_code`,
 --   `platform_message`; shared between calls, so not to be changed
 function M.judge(reply, token)
-  if not reply.failure then return judge_reply(reply, token) end
   local code = reply.failure
+  if not code then
+    local known = last[reply.status]
+    if known and known.body == reply.body then return known.verdict end
+    return judge_reply(reply, token)
+  end
   if reply.starts > 0 then
     if not M.unknown[code] then code = "connection_lost" end
     return { outcome = "unknown", code = code, retryable = false,

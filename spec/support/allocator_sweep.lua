@@ -33,6 +33,7 @@ function breaker.start()
 end
 
 function breaker.stop() end
+function breaker.forget() end
 
 local broken_off = require "spec.support.broken_off"
 

@@ -94,6 +94,18 @@ function M.run(n, f, ...)
   return end_watch(pcall(watch, n, f, ...))
 end
 
+--- Lua 5.1 keeps the hooks of coroutines that are long gone: lets go of them. What coroutines are
+-- left is not broken off any more.
+function M.forget()
+  if _VERSION ~= "Lua 5.1" or jit then return end
+  local registry = debug.getregistry()
+  for key, value in pairs(registry) do
+    if type(key) == "userdata" and type(value) == "table" and select(2, next(value)) == hook then
+      registry[key] = {}
+    end
+  end
+end
+
 --- The number of places that the last call had, where it was not broken off.
 function M.passed() return passed end
 

@@ -151,6 +151,7 @@ lost("a ready token", { client_secret = "none", client_id = "none", token = "a.b
 lost("a token of a callback", { token = function() return "a.b.c" end })
 lost("a listener that raises", { on_event = function() error("no") end })
 lost("no kept connections", { max_idle = 0 })
+lost("connections that are soon too old", { max_age = 1 })
 lost("plain text allowed", { allow_http = true })
 
 return M

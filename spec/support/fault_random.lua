@@ -97,6 +97,7 @@ end
 local function settings_of(dice, way)
   local out = {
     retries = dice:roll(4) - 1, max_idle = dice:one_of { 0, 0.05, 1, 30 },
+    max_age = dice:one_of { 1, 300 },
     connect_timeout = dice:one_of { 0.05, 5 }, jti = dice:chance(20),
     per_minute = not dice:chance(80) and 60, proxy = way.hop and way.hop.origin or nil,
   }

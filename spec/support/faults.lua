@@ -190,7 +190,8 @@ end
 -- @tparam[opt] table default the script of later ones (answers properly)
 function Listener:script(connections, default)
   self.bench:call {
-    cmd = "script", port = self.port, connections = connections, default = default,
+    cmd = "script", host = self.host, port = self.port, connections = connections,
+    default = default,
   }
 end
 
@@ -205,7 +206,8 @@ end
 -- @treturn table accepted, begun, processed, proxied, connects, others, handshakes,
 -- handshake_failures, handshake_error, `to` (processed by toNo), settled
 function Listener:stats(options)
-  local reply = self.bench:call(copy(options, { cmd = "stats", port = self.port }))
+  local reply = self.bench:call(copy(options, {
+    cmd = "stats", host = self.host, port = self.port }))
   if #reply.errors > 0 then
     error("fault bench: " .. table.concat(reply.errors, "; "), 2)
   end
@@ -213,7 +215,7 @@ function Listener:stats(options)
 end
 
 function Listener:close()
-  self.bench:call { cmd = "close", port = self.port }
+  self.bench:call { cmd = "close", host = self.host, port = self.port }
 end
 
 --- Opens the listener that a named scenario of TLS, proxy or connecting needs.

@@ -16,6 +16,8 @@
 **   host.failed()       how many requests of the call that runs have failed so far
 **   host.live()         the blocks that the modules, libcurl and SQLite hold now
 **   host.descriptors()  how many descriptors are open
+**   host.secret(text)   looks from now on for this text in each block that the modules give back
+**   host.unwiped()      in how many it was
 **
 ** Only requests of the thread that calls count: libcurl's resolver has threads of its own.
 ** A block that grows always moves, so that AddressSanitizer sees whoever kept its old address.
@@ -23,6 +25,7 @@
 #define _GNU_SOURCE
 
 #include <dirent.h>
+#include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -30,7 +33,6 @@
 #include <curl/curl.h>
 #include <openssl/crypto.h>
 #ifdef KSMS_SQLITE
-#include <malloc.h>
 #include <sqlite3.h>
 #endif
 
@@ -63,6 +65,18 @@ static int fails(enum kind kind)
         return 0;
     armed.failed++;
     return 1;
+}
+
+/* What must not be left in memory that is given back. */
+static char secret[256];
+static size_t secret_length;
+static long unwiped;
+
+static void look_into(const void *block)
+{
+    if (block != NULL && secret_length > 0
+        && memmem(block, malloc_usable_size((void *)block), secret, secret_length) != NULL)
+        __atomic_fetch_add(&unwiped, 1, __ATOMIC_RELAXED);
 }
 
 static void keep_count(long change)
@@ -141,9 +155,17 @@ void __wrap_free(void *block);
 
 void *__wrap_malloc(size_t size) { return new_block(MODULES, size); }
 void *__wrap_calloc(size_t count, size_t size) { return new_array(MODULES, count, size); }
-void *__wrap_realloc(void *old, size_t size) { return grown_block(MODULES, old, size); }
+void *__wrap_realloc(void *old, size_t size)
+{
+    look_into(old);
+    return grown_block(MODULES, old, size);
+}
 char *__wrap_strdup(const char *text) { return new_text(MODULES, text); }
-void __wrap_free(void *block) { drop_block(block); }
+void __wrap_free(void *block)
+{
+    look_into(block);
+    drop_block(block);
+}
 
 static void *curl_malloc(size_t size) { return new_block(CURL_LIBRARY, size); }
 static void *curl_calloc(size_t count, size_t size)
@@ -244,6 +266,20 @@ static int host_live(lua_State *L)
     return 1;
 }
 
+static int host_secret(lua_State *L)
+{
+    const char *text = luaL_checklstring(L, 1, &secret_length);
+    luaL_argcheck(L, secret_length > 0 && secret_length <= sizeof secret, 1, "too long");
+    memcpy(secret, text, secret_length);
+    return 0;
+}
+
+static int host_unwiped(lua_State *L)
+{
+    lua_pushinteger(L, (lua_Integer)__atomic_load_n(&unwiped, __ATOMIC_RELAXED));
+    return 1;
+}
+
 static int host_descriptors(lua_State *L)
 {
     DIR *directory = opendir("/proc/self/fd");
@@ -262,6 +298,8 @@ static const luaL_Reg functions[] = {
     {"failed", host_failed},
     {"live", host_live},
     {"descriptors", host_descriptors},
+    {"secret", host_secret},
+    {"unwiped", host_unwiped},
     {NULL, NULL}
 };
 

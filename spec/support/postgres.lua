@@ -19,9 +19,12 @@ else run() { "$@"; }; fi
 local SCRIPT = AS_POSTGRES .. [[
 trap '' INT TERM HUP PIPE
 cd "$dir" || exit 1
-run "$bin/initdb" -D "$dir/data" -U postgres --auth=trust -E UTF8 --no-locale --no-instructions -N \
-  >"$dir/initdb" 2>&1 || { touch "$dir/failed"; exec cat >/dev/null; }
-printf 'local all locked scram-sha-256\nlocal all all trust\n' >"$dir/data/pg_hba.conf"
+if [ "$primary" ]; then
+  run "$bin/pg_basebackup" -h "$primary" -U postgres -D "$dir/data" -R -c fast
+else
+  run "$bin/initdb" -D "$dir/data" -U postgres --auth=trust -E UTF8 --no-locale --no-instructions -N
+fi >"$dir/initdb" 2>&1 || { touch "$dir/failed"; exec cat >/dev/null; }
+printf 'local all locked scram-sha-256\nlocal all,replication all trust\n' >"$dir/data/pg_hba.conf"
 cat >>"$dir/data/postgresql.conf" <<END
 listen_addresses = ''
 unix_socket_directories = '$dir'
@@ -51,10 +54,11 @@ local function exists(path)
 end
 
 --- Starts a cluster.
+-- @tparam ?table primary the cluster whose standby it is to be
 -- @treturn[1] table
 -- @treturn[2] nil where PostgreSQL is not installed
 -- @treturn[2] string
-function M.start()
+function M.start(primary)
   local bin = programs()
   if not bin then return nil, "PostgreSQL is not installed (initdb, pg_ctl)" end
   local _, dir = shell.run("d=$(mktemp -d /tmp/koresms-pg.XXXXXX) && "
@@ -62,8 +66,8 @@ function M.start()
   assert(dir ~= "", "no temporary directory")
   local self = setmetatable({ dir = dir, bin = bin, count = 0 }, Cluster)
   self.pipe = assert(io.popen(("unset LD_PRELOAD LC_ALL; export LC_ALL=C; dir=%s; "
-    .. "bin=%s\n%s"):format(
-    shell.quote(dir), shell.quote(bin), SCRIPT), "w"))
+    .. "bin=%s primary=%s\n%s"):format(
+    shell.quote(dir), shell.quote(bin), shell.quote(primary and primary.dir or ""), SCRIPT), "w"))
   for _ = 1, 1200 do
     if exists(dir .. "/ready") then return self end
     if exists(dir .. "/failed") then break end

@@ -1,6 +1,9 @@
--- A worker as a process of its own: store_worker.lua LOCATION CAMPAIGN CONCURRENCY LEASE [STEP]. It
--- prints each result once it is told. With STEP it kills itself there: before or after a statement,
--- or where an attempt begins or ends; with 0 it says how many such places there were.
+-- A worker as a process of its own:
+--
+--     store_worker.lua LOCATION CAMPAIGN CONCURRENCY LEASE [STEP [SIGNAL]]
+--
+-- It prints each result once it is told. With STEP it sends itself the signal (9) there: before or
+-- after a statement, or where an attempt begins or ends; with 0 it says how many places there were.
 
 require "spec.support.paths"
 
@@ -17,7 +20,7 @@ local function step()
   if steps ~= last then return end
   io.stdout:flush()
   -- The shell's parent is this process.
-  os.execute "kill -9 $PPID"
+  os.execute(("kill -%s $PPID"):format(arg[6] or "9"))
 end
 
 -- A connection whose statements are places to die at.

@@ -19,6 +19,14 @@ for i, field in ipairs(output.result_fields) do fields[i] = field end
 fields[#fields + 1] = "index"
 fields[#fields + 1] = "line"
 
+-- The progress line that is drawn now, if any: what else is printed must not run into it.
+local drawn
+
+--- Takes the progress line away for a while.
+function M.make_way()
+  if drawn then drawn:clear() end
+end
+
 local function tell(self, text)
   self.progress:clear()
   output.complain(text)
@@ -79,7 +87,7 @@ local function watch(self)
 end
 
 local function keep(self, row)
-  if self.leftover then self.leftover:add(row.text) end
+  if self.kept.rest then self.kept.rest:add(row.text) end
 end
 
 local function print_result(self, row, result)
@@ -114,7 +122,8 @@ local function settle(self, result)
   end
   self.progress:count(result.outcome)
   if result.retryable then keep(self, row) end
-  print_result(self, row, result)
+  if result.outcome == "unknown" and self.kept.unknown then self.kept.unknown:add(row.text) end
+  if not (self.quiet and result.outcome == "accepted") then print_result(self, row, result) end
   self.progress:draw()
 end
 
@@ -126,7 +135,7 @@ end
 
 -- Keeps the rows that were not reached.
 local function keep_others(self)
-  if not self.stopped or not self.leftover then return end
+  if not self.stopped or not self.kept.rest then return end
   local row = next_row(self)
   while row do
     keep(self, row)
@@ -144,8 +153,10 @@ local function summary(self, found, waiting)
   add("bad rows (not sent)", found.bad)
   add("duplicates skipped", self.seen and found.duplicates or 0)
   add("not started", waiting)
-  add("rows in " .. (self.leftover and self.leftover.path or ""),
-    self.leftover and self.leftover.count or 0)
+  for _, name in ipairs({ "rest", "unknown" }) do
+    local file = self.kept[name]
+    if file then add("rows in " .. file.path, file.count) end
+  end
   return table.concat(parts, "; ")
 end
 
@@ -165,11 +176,12 @@ local function finish(self, found)
   local waiting = found.messages - self.rows + self.waiting
   keep_others(self)
   if self.fault then output.complain(self.fault) end
-  local fault = self.leftover and self.leftover:close()
-  if fault then
-    output.complain(("%s cannot be written: %s; rows are missing in it"):format(
-      self.leftover.path, fault))
-    self.fault = self.fault or fault
+  for _, file in pairs(self.kept) do
+    local fault = file:close()
+    if fault then
+      output.complain(("%s cannot be written: %s; rows are missing in it"):format(file.path, fault))
+      self.fault = self.fault or fault
+    end
   end
   output.complain(summary(self, found, waiting))
   return status_of(self, waiting)
@@ -179,20 +191,21 @@ end
 -- @tparam table client
 -- @tparam table input
 -- @tparam table found counts of `rows`, `messages`, `bad`, `duplicates`
--- @tparam ?table leftover where to keep rows that can be sent later
+-- @tparam table kept files: `rest`, for rows that can be sent later, and `unknown`
 -- @tparam table arguments of the command
 -- @treturn number the exit status
-function M.run(client, input, found, leftover, arguments)
+function M.run(client, input, found, kept, arguments)
   local self = {
-    client = client, input = input, leftover = leftover, from = arguments.from,
+    client = client, input = input, kept = kept, quiet = arguments.quiet, from = arguments.from,
     concurrency = arguments.concurrency, as_json = arguments.json,
     skip_invalid = arguments.skip_invalid,
     seen = arguments.unique and number_set.new() or nil,
     rows = 0, -- given to the stream, later: or kept
     pending = {}, -- by their index in the stream
     waiting = 0, -- given to the stream, and not started
-    progress = progress.new(found.messages, session_of(client).pacer),
+    progress = progress.new(found.messages, session_of(client).pacer, arguments.quiet),
   }
+  drawn = self.progress
   local catcher = core.catch_interrupts()
   io.stdout:setvbuf("full")
   send(self)

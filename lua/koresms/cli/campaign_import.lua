@@ -33,6 +33,8 @@ ended.]])
   command:option("--name"):argname("NAME"):count(1):overwrite(false):description("Of the campaign.")
   command:option("--from"):argname("NUMBER"):overwrite(false)
     :description("The sender of rows that name none, E.164; default: KORESMS_FROM.")
+  command:option("--to-column"):argname("NAME"):overwrite(false)
+    :description("The column, or key, that has the recipient; default: to.")
   command:option("--expires"):argname("TIME"):overwrite(false)
     :description("When what has not been sent is not sent any more (RFC 3339 with a zone).")
   command:flag("--start"):description("Have it run once it is imported; else it is paused.")
@@ -75,8 +77,8 @@ local function text_fault(name, value)
   return fault and name .. ": " .. fault
 end
 
--- A row's fault, if it has one; else the message.
-local function message_of(rows, row)
+-- A row's fault, if it has one; else what else its message has: dedupe, expires.
+local function check(rows, row)
   if row.fault then return row.fault end
   local dedupe, expires = more_of(rows, row)
   local fault = text_fault("id", row.id) or text_fault("dedupe", dedupe)
@@ -86,7 +88,7 @@ local function message_of(rows, row)
     if type(expires) == "string" then ok, why = moment.parse(expires) end
     if not ok then return "expires: " .. why end
   end
-  return nil, { to = row.to, from = row.from, id = row.id, dedupe = dedupe, expires = expires }
+  return nil, dedupe, expires
 end
 
 -- Looks at every row. Returns how many there are; nil where one is bad.
@@ -99,7 +101,7 @@ local function survey(rows)
       break
     end
     count = row.index
-    local fault = message_of(rows, row)
+    local fault = check(rows, row)
     if fault then
       bad = bad + 1
       output.complain(rows:complaint(row, fault))
@@ -132,11 +134,11 @@ local function stream(rows)
       if why then error(why, 0) end
       return nil
     end
-    local fault, message = message_of(rows, row)
+    local fault, dedupe, expires = check(rows, row)
     if fault then
       error(rows:complaint(row, fault .. "; this row has changed since it was checked"), 0)
     end
-    return message
+    return { to = row.to, from = row.from, id = row.id, dedupe = dedupe, expires = expires }
   end
 end
 
@@ -146,7 +148,8 @@ function M.run(store, arguments)
     local ok, why = e164(from)
     if not ok then return complain(("--from: %s (%s)"):format(why, mask.number(from))) end
   end
-  local rows, fault = input.open(arguments.file, arguments.from, from ~= nil)
+  local rows, fault = input.open(arguments.file, arguments.from, from ~= nil,
+    arguments.to_column)
   if not rows then return complain(fault) end
   if rows.remark then output.complain(rows.remark) end
   local count = survey(rows)

@@ -172,7 +172,7 @@ function M.suppress.run(store, arguments)
     arguments.remove and "taken off the list" or "new on the list"))
 end
 
-M.quota = { summary = "Set how many requests leave this store in a minute and in an hour." }
+M.quota = { summary = "Set, or show, how many requests leave this store in a minute and an hour." }
 
 local function limit(text)
   if text == "false" then return false end
@@ -183,9 +183,18 @@ local function limit(text)
 end
 
 function M.quota.define(command)
-  command:description(M.quota.summary .. " All workers and `koresms send --store` share it.")
+  command:description(M.quota.summary .. " All workers and `koresms send --store` share it. "
+    .. "Without an option it is shown.")
   command:option("--per-minute"):argname("N|false"):overwrite(false)
   command:option("--per-hour"):argname("N|false"):overwrite(false)
+end
+
+local function show_limits(store)
+  local limits, text = store:quota()
+  if not limits then return told(nil, text) end
+  output.print(("per_minute %s, per_hour %s"):format(tostring(limits.per_minute),
+    tostring(limits.per_hour)))
+  return 0
 end
 
 function M.quota.run(store, arguments)
@@ -197,12 +206,18 @@ function M.quota.run(store, arguments)
       wanted[name], named = value, true
     end
   end
-  if not named then
-    output.complain("say --per-minute N, --per-hour N, or both; false takes a limit away")
-    return USAGE
-  end
+  if not named then return show_limits(store) end
+  local before = store:quota()
   local ok, text = store:quota(wanted)
-  return told(ok, text, "the store's limits are set")
+  if not ok then return told(nil, text) end
+  local raised = false
+  for name, value in pairs(wanted) do
+    local was = before and before[name]
+    raised = raised or value and was and value > was
+  end
+  output.complain("the store's limits are set" .. (raised and "; what is more than before can be "
+    .. "used once a whole minute (or hour) has passed" or ""))
+  return show_limits(store)
 end
 
 M.schema = { summary = "Print the SQL that makes a store, for a migration tool.", bare = true }

@@ -4,9 +4,10 @@
 -- in flight is waited for and stored.
 local checked_io = require "koresms.cli.checked_io"
 local core = require "koresms.core"
-local mask = require "koresms.mask"
 local moment = require "koresms.store.moment"
+local options = require "koresms.cli.options"
 local output = require "koresms.cli.output"
+local terminal = require "koresms.cli.terminal"
 
 local M = {}
 
@@ -16,12 +17,6 @@ local USAGE, UNKNOWN, STOPPED, SOME_NOT = 2, 4, 5, 1
 
 local fields = { "campaign" }
 for _, field in ipairs(output.result_fields) do fields[#fields + 1] = field end
-
-local function concurrency(text)
-  local number = text:match("^%d+$") and tonumber(text)
-  if number and number >= 1 and number <= 1024 then return number end
-  return nil, ("'%s' is not a whole number from 1 to 1024"):format(mask.text(text, 40))
-end
 
 function M.define(command)
   command:description(M.summary .. [[
@@ -38,8 +33,7 @@ paused, or the store was lost, 1 some rejected or expired, 0 all accepted.]])
   command:flag("--stay"):description("Go on waiting for messages.")
   command:option("--until"):argname("TIME"):overwrite(false)
     :description("Start nothing more at HH:MM (local), or at a time such as 2026-11-30T20:00:00Z.")
-  command:option("--concurrency"):argname("N"):convert(concurrency):overwrite(false)
-    :description("Messages in flight at most, 1 to 1024; default: 16.")
+  options.concurrency(command)
   command:flag("--json"):description("Print each result as a JSON object.")
 end
 
@@ -61,11 +55,6 @@ local function end_of(text)
   return time
 end
 
-local function is_terminal(descriptor)
-  local ok = os.execute(("[ -t %d ]"):format(descriptor))
-  return ok == true or ok == 0
-end
-
 -- Which campaigns; nil and a text where that is not said.
 local function names_of(store, arguments)
   if arguments.all then
@@ -80,7 +69,7 @@ local function names_of(store, arguments)
     if row.state == "running" then found[#found + 1] = output.plain(row.name) end
   end
   local running = table.concat(found, ", ")
-  if found[1] and is_terminal(0) then
+  if found[1] and terminal.is(0) then
     io.stderr:write(("koresms: these campaigns run: %s. Send for all of them? [y/N] "):format(
       running))
     local answer = io.stdin:read("*l")
@@ -90,23 +79,10 @@ local function names_of(store, arguments)
     .. ")" or " (none runs)")
 end
 
--- A line on the terminal.
-local function new_line()
-  local self = { on = is_terminal(2), width = 0, again = 0, done = 0 }
-  function self.clear()
-    if self.width == 0 then return end
-    io.stderr:write("\r", (" "):rep(self.width), "\r")
-    self.width = 0
-  end
-  function self.draw(waits)
-    if not self.on or core.clock() < self.again then return end
-    self.again = core.clock() + 0.2
-    local text = ("%d done%s"):format(self.done, waits and "  waits: " .. output.plain(waits) or "")
-    text = text:sub(1, 78)
-    io.stderr:write("\r", text, (" "):rep(self.width - #text))
-    self.width = math.max(self.width, #text)
-  end
-  return self
+local function explain_pause(name, reason)
+  name = output.plain(name)
+  output.complain(("campaign '%s' is paused%s; `koresms campaign resume %s` has it run"):format(
+    name, reason and ": " .. output.plain(reason) or "", name))
 end
 
 -- The exit status, from the state of the campaigns.
@@ -117,6 +93,7 @@ local function status_of(store, outcome, failed)
     if status then
       unknown = unknown + status.unknown
       rejected = rejected + status.rejected + status.expired
+      if status.state == "paused" then explain_pause(name, status.reason) end
     end
   end
   if unknown > 0 then
@@ -151,35 +128,40 @@ function M.run(store, arguments)
       return USAGE
     end
   end
-  local line, told, lost = new_line(), false, false
+  local line, done, told, lost = terminal.line(), 0, false, false
+  local function draw(waits)
+    line:draw(function()
+      return ("%d done%s"):format(done, waits and "  waits: " .. output.plain(waits) or "")
+    end)
+  end
   local catcher = core.catch_interrupts()
   io.stdout:setvbuf("full")
-  local options = { stay = arguments.stay or nil, concurrency = arguments.concurrency,
+  local run_options = { stay = arguments.stay or nil, concurrency = arguments.concurrency,
     campaigns = names ~= true and names or nil }
-  function options.on_wait(why) line.draw(why) end
-  function options.stop()
+  function run_options.on_wait(why) draw(why) end
+  function run_options.stop()
     if core.interrupted() > 0 and not told then
       told = true
-      line.clear()
+      line:clear()
       output.complain("interrupted: nothing more is started, what is in flight is waited for and "
         .. "stored")
     end
-    line.draw()
+    draw()
     return told or lost or last ~= nil and core.time() >= last
   end
-  for result in store:run(options) do
-    line.done = line.done + 1
+  for result in store:run(run_options) do
+    done = done + 1
     local shown = arguments.json and output.json(fields, result)
       or ("%s  %s"):format(output.plain(result.campaign or "?"), output.line(result))
-    line.clear()
+    line:clear()
     if not lost and not checked_io.write_now(io.stdout, shown .. "\n") then
       lost = true
       output.complain("standard output cannot be written; nothing more is started. The store has "
         .. "all results")
     end
-    line.draw()
+    draw()
   end
-  line.clear()
+  line:clear()
   local failed = store:failure()
   if failed then output.complain(failed) end
   local own = store.own()

@@ -36,12 +36,13 @@ function M.about(stranger)
 end
 
 --- Makes a client, or says each thing that keeps it from being made.
+-- @tparam ?table options those of `koresms.new`
 -- @treturn ?table
-function M.open()
+function M.open(options)
   for _, stranger in ipairs(M.strangers()) do
     if stranger.meant then output.complain(M.about(stranger)) end
   end
-  local client, text = koresms.new()
+  local client, text = koresms.new(options)
   if client then return client end
   for _, one in ipairs(M.faults(text)) do output.complain(one) end
 end

@@ -11,10 +11,12 @@ local descriptors = require "koresms.cli.descriptors"
 local mask = require "koresms.mask"
 local misuse = require "koresms.misuse"
 local output = require "koresms.cli.output"
+local version = require "koresms.cli.version"
 
 local M = {}
 
-local subcommands = { "send", "send-many", "campaign", "token", "check", "sandbox" }
+local subcommands = { "send", "send-many", "campaign", "token", "check", "sandbox",
+  "completion" }
 
 local USAGE = 2
 
@@ -89,20 +91,33 @@ end
 
 local function define_help(parser)
   parser:command("help"):summary("Show the help of a command."):argument("topic")
-    :argname("COMMAND"):args("?")
+    :argname("COMMAND"):args("*")
     :description("The command; without one, all of them are listed.")
 end
 
 -- Prints the help of a command, or of all.
 local function show_help(parser, commands, topic)
-  local command = topic == nil and parser or commands[topic]
-  if not command then fail(parser, ("there is no command '%s'"):format(topic)) end
-  print(command:get_help())
-  return 0
+  local first = topic[1]
+  if first and not commands[first] then
+    fail(parser, ("there is no command '%s'"):format(first))
+  end
+  local words = {}
+  for i, word in ipairs(topic) do words[i] = word end
+  words[#words + 1] = "--help"
+  parser:parse(words) -- prints, and ends the program
 end
 
---- The parser of the command line, the modules of the subcommands and their own parsers by name.
-function M.build()
+-- A setting that was taken for an option.
+local function name_setting(text)
+  local name = text:match("^unknown option '%-%-([%w-]+)'")
+  local row = name and config.settings[(name:gsub("-", "_"))]
+  return row and row.env and ("%s; it is a setting: %s"):format(text, row.env) or text
+end
+
+--- The parser of the command line, the modules of the subcommands and their own parsers by name,
+-- and the names in order.
+-- @tparam ?boolean bare leave out the hidden options, which only tell what is wrong
+function M.build(bare)
   local parser = argparse("koresms",
     "Send SMS through Kore.ai's Send Outbound SMS API. No message is ever sent a second\n"
     .. "time by itself: an outcome is accepted, rejected, not_sent or unknown.",
@@ -112,13 +127,14 @@ function M.build()
   -- argparse calls the parser's own for every command, too.
   local explanations = {}
   parser.error = function(self, text)
-    fail(self, explanations[self] and explanations[self](text) or text)
+    fail(self, explanations[self] and explanations[self](text) or name_setting(text))
   end
-  parser:flag("--version"):description("Print the version and exit."):action(function()
-    print("koresms " .. require("koresms")._VERSION)
+  parser:flag("--version"):description("Print the version and exit; with --verbose also those "
+    .. "of Lua and the libraries."):action(function()
+    print(version.text(false))
     os.exit(0)
   end)
-  refuse_secrets(parser)
+  if not bare then refuse_secrets(parser) end
   local modules, commands = {}, {}
   for _, name in ipairs(subcommands) do
     local module = require("koresms.cli." .. name:gsub("-", "_"))
@@ -126,11 +142,11 @@ function M.build()
       "`koresms --help` lists the exit status and the environment.")
     explanations[command] = module.explain
     module.define(command)
-    if module.sends then refuse_texts(command) end
+    if module.sends and not bare then refuse_texts(command) end
     modules[name], commands[name] = module, command
   end
   define_help(parser)
-  return parser, modules, commands
+  return parser, modules, commands, subcommands
 end
 
 -- Ctrl-C reaches Lua as an error raised by the interpreter.
@@ -164,6 +180,13 @@ function M.main(arguments)
   end
   local parser, modules, commands = M.build()
   if #arguments == 0 then return list_commands(parser, modules) end
+  -- A flag that goes with another one, and needs no command.
+  local first, second = arguments[1], arguments[2]
+  if #arguments == 2 and (first == "--version" and second == "--verbose"
+    or first == "--verbose" and second == "--version") then
+    print(version.text(true))
+    return 0
+  end
   local parsed = parser:parse(arguments)
   if parsed.command == "help" then return show_help(parser, commands, parsed.topic) end
   local module = modules[parsed.command]

@@ -28,6 +28,11 @@ local function located(self, text, line)
   return ("%s:%s %s"):format(self.name, line and line .. ":" or "", text)
 end
 
+-- Is this name understood? The column of the recipients may have another one.
+local function is_known(self, name)
+  return name == self.to or name ~= "to" and known[name] or false
+end
+
 -- A column's name for people.
 local function show(name)
   return "'" .. mask.text(tostring(name), 40) .. "'"
@@ -56,7 +61,8 @@ local function near(wanted, names, meant)
 end
 
 local function not_meant(name, wanted)
-  return ("column %s is not understood (did you mean '%s'?)"):format(show(name), wanted)
+  return ("column %s is not understood (did you mean '%s'?)%s"):format(show(name), wanted,
+    wanted == "to" and "; --to-column takes another name" or "")
 end
 
 -- CSV -------------------------------------------------------------------------------------
@@ -106,7 +112,11 @@ function csv_format.open(self)
     if columns[name] then return nil, "two columns are called " .. show(name), line end
     columns[name] = i
   end
-  if not columns.to then return nil, header_fault(names, self.meant), line end
+  if not columns[self.to] then
+    if self.to == "to" then return nil, header_fault(names, self.meant), line end
+    return nil, ("the header has no column %s (--to-column); it has %s"):format(show(self.to),
+      list(names)), line
+  end
   local other = not columns.from and not self.sender and near("from", names, self.meant)
   if other then
     return nil, not_meant(other, "from") .. "; rename it, or say --from NUMBER", line
@@ -117,9 +127,10 @@ function csv_format.open(self)
   other = not columns.id and near("id", names, self.meant)
   self.remark = other and located(self, not_meant(other, "id"), line)
     or text_remark(self, names, line)
-  self.header, self.names, self.places = text, names, columns
   self.extra = false
-  for _, name in ipairs(names) do self.extra = self.extra or not known[name] end
+  for _, name in ipairs(names) do self.extra = self.extra or not is_known(self, name) end
+  columns.to = columns[self.to]
+  self.header, self.names, self.places = text, names, columns
   return true
 end
 
@@ -153,25 +164,27 @@ end
 
 function json_format.fill(self, row, object)
   for _, name in ipairs(M.columns) do
-    local value = object[name]
+    local key = name == "to" and self.to or name
+    local value = object[key]
     if value ~= nil and value ~= cjson.null then
       if type(value) ~= "string" then
-        return ("%s: a string expected, got %s"):format(name, type(value))
+        return ("%s: a string expected, got %s"):format(key, type(value))
       end
-      if jsonl.has_twice(row.text, name) then return ("key '%s' occurs twice"):format(name) end
+      if jsonl.has_twice(row.text, key) then return ("key '%s' occurs twice"):format(key) end
       row[name] = value
     end
   end
   for name in pairs(object) do
-    if not known[name] then
+    if not is_known(self, name) then
       row.extra = true
       local meant = self.meant(name)
-      if meant == "to" and not row.to or meant == "from" and not row.from and not self.sender then
+      if meant == "to" and self.to == "to" and not row.to
+        or meant == "from" and not row.from and not self.sender then
         return ("key %s is not understood (did you mean '%s'?)"):format(show(name), meant)
       end
     end
   end
-  if not row.to then return "no key 'to'" end
+  if not row.to then return ("no key '%s'"):format(self.to) end
 end
 
 -- As it came: numbers that do not fit into a Lua number stay what they are.
@@ -236,10 +249,11 @@ end
 -- @tparam string path "-" for standard input
 -- @tparam ?string sender where a row names none
 -- @tparam boolean fallback whether there is a sender for such rows
+-- @tparam ?string to the column, or key, of the recipients; default: to
 -- @treturn[1] table; its `remark` is a text for people, where there is one
 -- @treturn[2] nil
 -- @treturn[2] string
-function M.open(path, sender, fallback)
+function M.open(path, sender, fallback, to)
   local opened, why = spool.open(path)
   local name = path == "-" and "standard input" or path
   if not opened then
@@ -247,7 +261,7 @@ function M.open(path, sender, fallback)
     return nil, path ~= "-" and why:sub(1, #path) == path and why or name .. ": " .. why
   end
   local self = setmetatable({ source = opened, name = name, meant = guesser(), sender = sender,
-    fallback = fallback }, input)
+    fallback = fallback, to = to or "to" }, input)
   local ok, fault, line = begin(self)
   if not ok then return nil, located(self, fault, line) end
   return self

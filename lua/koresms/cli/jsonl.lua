@@ -33,7 +33,11 @@ function M.has_twice(row, name)
   local keys = row:gsub("\\.", ""):gsub('("[^"]*")(%s*:?)', function(text, colon)
     return (colon:find(":", 1, true) and text == key and key or "") .. ","
   end):match("^%s*{(.*)}"):gsub("%b[]", ""):gsub("%b{}", "")
-  return select(2, keys:gsub(key, "")) > 1
+  local count, at = 0, keys:find(key, 1, true)
+  while at do
+    count, at = count + 1, keys:find(key, at + #key, true)
+  end
+  return count > 1
 end
 
 local function object(row)

@@ -1,4 +1,4 @@
---- The rows that can be sent later, in a file like the one that they came from.
+--- Rows to be looked at later, in a file like the one that they came from.
 local core = require "koresms.core"
 
 local M = {}
@@ -6,31 +6,33 @@ local M = {}
 local leftover = {}
 leftover.__index = leftover
 
-local EXISTS = "it exists; --rest takes the name of a new file"
+local EXISTS = "it exists; %s takes the name of a new file"
 
 --- What keeps a file from being made: it must not exist, for it might be the input, or the
 -- rest of another run, whose rows have been sent meanwhile.
+-- @tparam string option that names the file
 -- @tparam string path
 -- @treturn ?string
-function M.fault(path)
+function M.fault(option, path)
   if path == "-" then
-    return "--rest: standard output has the results; give the name of a new file "
+    return option .. ": standard output has the results; give the name of a new file "
       .. "(./- for one called -)"
   end
-  return core.file_mode(path) and ("%s: %s"):format(path, EXISTS) or nil
+  return core.file_mode(path) and ("%s: %s"):format(path, EXISTS:format(option)) or nil
 end
 
 --- Makes the file, for its owner alone.
+-- @tparam string option
 -- @tparam string path
 -- @tparam string heading what stands before the first row
 -- @treturn[1] table
 -- @treturn[2] nil
 -- @treturn[2] string
-function M.create(path, heading)
-  local fault = M.fault(path)
+function M.create(option, path, heading)
+  local fault = M.fault(option, path)
   if fault then return nil, fault end
   local file, why, exists = core.create_file(path)
-  if not file then return nil, ("%s: %s"):format(path, exists and EXISTS or why) end
+  if not file then return nil, ("%s: %s"):format(path, exists and EXISTS:format(option) or why) end
   return setmetatable({ path = path, file = file, count = 0, heading = heading,
     ending = heading:find("\r\n$") and "\r\n" or "\n" }, leftover)
 end

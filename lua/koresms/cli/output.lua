@@ -1,7 +1,10 @@
 --- What the command prints: one JSON object a line, or one line for people.
 local cjson = require "cjson"
 local mask = require "koresms.mask"
+local results = require "koresms.result"
 local utf8 = require "koresms.utf8"
+
+local terminal = require "koresms.cli.terminal"
 
 local M = {}
 
@@ -60,21 +63,14 @@ function M.plain(text)
   return mask.printable(tostring(text))
 end
 
+local colours = { accepted = "green", rejected = "yellow", not_sent = "yellow", unknown = "red" }
+
 --- One line for people about one result.
 -- @tparam table result
 -- @treturn string
 function M.line(result)
-  local parts = { result.outcome, mask.number(result.to) }
-  if result.code then parts[#parts + 1] = result.code end
-  if result.outcome ~= "accepted" and result.message then
-    parts[#parts + 1] = M.plain(result.message)
-  end
-  if result.retry_after then
-    parts[#parts + 1] = ("again after %g s"):format(result.retry_after)
-  end
-  if result.id then parts[#parts + 1] = "id " .. M.plain(result.id) end
-  parts[#parts + 1] = ("%.2f s"):format(result.elapsed or 0)
-  return table.concat(parts, "  ")
+  local outcome = result.outcome
+  return terminal.colour(1, colours[outcome], outcome) .. results.line(result):sub(#outcome + 1)
 end
 
 --- Writes one line to standard output.

@@ -1,10 +1,8 @@
 --- How far a bulk send has come: a line on a terminal, counts and times for people.
 local clock = require("koresms.core").clock
+local terminal = require "koresms.cli.terminal"
 
 local M = {}
-
--- Seconds between two drawings.
-local OFTEN = 0.2
 
 -- Outcomes, and what they are called; in short where a line is narrow.
 local outcomes = {
@@ -28,36 +26,17 @@ local function speed(rate)
   return ("%.1f/min"):format(rate * 60)
 end
 
--- Whether a descriptor is a terminal; and how many columns it has.
-local function terminal(descriptor)
-  local ok = os.execute("[ -t " .. descriptor .. " ]")
-  return ok == true or ok == 0
-end
-
-local function columns()
-  local pipe = io.popen("stty size 2>/dev/null <&2")
-  local text = pipe and pipe:read("*a") or ""
-  if pipe then pipe:close() end
-  local width = tonumber(text:match("^%d+ (%d+)"))
-  return width and width > 0 and width or 80
-end
-
 local progress = {}
 progress.__index = progress
 
 --- Begins to count.
 -- @tparam number total messages to come
 -- @tparam table pacer the client's
+-- @tparam ?boolean quiet draw nothing
 -- @treturn table
-function M.new(total, pacer)
-  local drawing = terminal(2)
-  return setmetatable({
-    total = total, pacer = pacer, done = 0, counts = {},
-    began = clock(), drawn = 0, -- columns of the line that stands there
-    drawing = drawing, width = drawing and columns(),
-    shared = drawing and terminal(1), -- results go to the same terminal
-    again = 0, -- when to draw
-  }, progress)
+function M.new(total, pacer, quiet)
+  return setmetatable({ total = total, pacer = pacer, done = 0, counts = {}, began = clock(),
+    line = terminal.line(quiet) }, progress)
 end
 
 --- Counts a result, or several.
@@ -94,45 +73,45 @@ function progress:text(short)
   return table.concat(parts, "  ")
 end
 
-local function line(self)
+-- What keeps messages from starting, and for how long.
+local function wait_of(self)
+  local now = clock()
+  local paused, due = self.pacer:paused(now), self.pacer:due(now, true)
+  if paused then return ("goes on in %s (the platform's limit)"):format(M.duration(paused)) end
+  if due then return ("goes on in %s (per_minute, per_hour)"):format(M.duration(due - now)) end
+end
+
+-- The line for a width.
+local function text_of(self, width)
   local left, eta = self.total - self.done, "?"
   if self.done > 0 then
     eta = M.duration(math.max(left / rate_of(self), self.pacer:least_time(left, true)))
   end
+  local waits = left > 0 and wait_of(self)
   local text, room
   for _, short in ipairs({ false, true }) do
-    text = ("%d/%d  %s  %s  ETA %s"):format(self.done, self.total, self:speed(),
-      self:text(short), eta)
-    room = math.min(30, self.width - 1 - #text - 4)
+    text = ("%d/%d  %s  %s  ETA %s%s"):format(self.done, self.total, self:speed(),
+      self:text(short), eta, waits and "  " .. waits or "")
+    if #text > width and waits then
+      text = ("%d/%d  %s  %s"):format(self.done, self.total, self:text(short), waits)
+    end
+    room = math.min(30, width - #text - 4)
     if room >= 5 then break end
   end
-  if room >= 5 then
-    local full = math.floor(room * self.done / math.max(1, self.total))
-    text = "[" .. ("#"):rep(full) .. ("-"):rep(room - full) .. "]  " .. text
-  end
-  -- A line that wraps could not be drawn over.
-  return text:sub(1, self.width - 1)
+  if room < 5 then return text end
+  local full = math.floor(room * self.done / math.max(1, self.total))
+  return "[" .. ("#"):rep(full) .. ("-"):rep(room - full) .. "]  " .. text
 end
 
 --- Draws the line, where there is a terminal and it is time to.
 function progress:draw()
-  if not self.drawing or clock() < self.again then return end
-  local text = line(self)
-  io.stderr:write("\r", text, (" "):rep(self.drawn - #text))
-  self.drawn, self.again = math.max(self.drawn, #text), clock() + OFTEN
-  self.visible = true
+  self.line:draw(function(width) return text_of(self, width) end)
 end
 
 --- Takes the line away, so that other text can be written.
-function progress:clear()
-  if not self.visible then return end
-  io.stderr:write("\r", (" "):rep(self.drawn), "\r")
-  self.drawn, self.visible = 0, false
-end
+function progress:clear() self.line:clear() end
 
 --- Makes room for a result, where it goes to the same terminal.
-function progress:make_way()
-  if self.shared then self:clear() end
-end
+function progress:make_way() self.line:make_way() end
 
 return M

@@ -6,6 +6,7 @@
 local config = require "koresms.config"
 local core = require "koresms.core"
 local identity = require "koresms.sandbox.identity"
+local options = require "koresms.cli.options"
 local output = require "koresms.cli.output"
 local requests = require "koresms.cli.requests"
 local sandbox = require "koresms.sandbox"
@@ -22,19 +23,12 @@ local PATIENCE = 5
 
 local USAGE, NOT_RUN, NOT_FOUND = 2, 126, 127
 
-local function integer(low, high)
-  return function(text)
-    local number = text:match("^%d+$") and tonumber(text)
-    if number and number >= low and number <= high then return number end
-    return nil, ("'%s' is not a whole number from %d to %d"):format(text, low, high)
-  end
-end
-
 local function address(text)
   local bare = text:match("^%[(.*)%]$") or text
   if bare == "localhost" then return "127.0.0.1" end
   if bare:find("^%d+%.%d+%.%d+%.%d+$") or bare:find("^[%x:]*:[%x:.]*$") then return bare end
-  return nil, ("'%s' is not an IP address, such as 127.0.0.1, 0.0.0.0 or ::1"):format(text)
+  return nil, ("--listen: '%s' is not an IP address, such as 127.0.0.1, 0.0.0.0 or ::1")
+    :format(text)
 end
 
 function M.define(command)
@@ -56,15 +50,18 @@ Recipients with a meaning: +1500555 and four digits. 0200 to 0599 answer with th
 It needs nginx with ngx_lua, and says how to install what is missing.]])
   command:argument("COMMAND"):target("words"):args("*")
     :description("After --: a command to run, and its arguments.")
-  command:option("--port"):argname("N"):convert(integer(1, 65535))
+  command:option("--port"):argname("N")
+    :convert(options.number_of("--port", 1, 65535, true))
     :description("HTTPS port; default: a free one.")
-  command:option("--plain-port"):argname("N"):convert(integer(1, 65535))
+  command:option("--plain-port"):argname("N")
+    :convert(options.number_of("--plain-port", 1, 65535, true))
     :description("HTTP port, for the page; default: the one after --port, or a free one.")
   command:option("--listen"):argname("ADDRESS"):convert(address)
     :description("The address to listen on; default: 127.0.0.1.")
   command:option("--env"):argname("FILE")
     :description("Write the environment to this file, too.")
-  command:option("--per-minute"):argname("N"):convert(integer(1, 1000000))
+  command:option("--per-minute"):argname("N")
+    :convert(options.number_of("--per-minute", 1, 999999, true))
     :description("Refuse more requests than this a minute; default: no limit.")
   command:flag("--enforce-jti")
     :description("Refuse a token without jti, and one seen before.")

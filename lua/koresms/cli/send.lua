@@ -1,9 +1,11 @@
 --- `koresms send`: one message.
 local core = require "koresms.core"
+local events = require "koresms.cli.events"
 local session_of = require("koresms.client").session
 local koresms = require "koresms"
 local mask = require "koresms.mask"
 local opener = require "koresms.cli.client"
+local options = require "koresms.cli.options"
 local output = require "koresms.cli.output"
 
 local M = {}
@@ -29,10 +31,14 @@ function M.define(command)
     :description("The recipient, E.164: +911234567890.")
   command:option("--from"):argname("NUMBER"):overwrite(false)
     :description("The sender, E.164; default: KORESMS_FROM.")
+  command:option("--id"):argname("ID"):overwrite(false)
+    :description("Your own id of the message; default: a random one.")
+  options.timeout(command)
   command:option("--store"):argname("STORE"):overwrite(false)
     :description("Share the quota of a store of messages, and keep the result there.")
   command:flag("--json"):description("Print the result as one JSON object.")
   command:flag("--dry-run"):description("Check configuration and numbers, sign, send nothing.")
+  options.verbose(command)
 end
 
 local function report(result, as_json)
@@ -81,7 +87,8 @@ local function send_stored(client, message, where)
 end
 
 function M.run(arguments)
-  local client = opener.open()
+  local client = opener.open { timeout = arguments.timeout,
+    on_event = arguments.verbose and events.listener() or nil }
   if not client then return 2 end
   local from = arguments.from or session_of(client).settings.from
   if not from then
@@ -92,13 +99,14 @@ function M.run(arguments)
     M.broken, M.lost, M.broken_text = nil, nil, nil
     return dry_run(client, from, arguments.to, arguments.json)
   end
+  local message = { to = arguments.to, from = from, id = arguments.id }
   local result, text, failure, _
   if arguments.store then
-    result, text = send_stored(client, { to = arguments.to, from = from }, arguments.store)
+    result, text = send_stored(client, message, arguments.store)
     if text then output.complain(text) end
     if not result then return 2 end
   else
-    result, _, _, failure = client:send({ to = arguments.to, from = from })
+    result, _, _, failure = client:send(message)
   end
   client:close()
   -- From here on a pipe that nobody reads must not end the program before it has said so.

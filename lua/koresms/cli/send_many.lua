@@ -3,11 +3,13 @@
 -- The input is read twice, so that nothing is sent before every row has been looked at.
 local bulk = require "koresms.cli.bulk"
 local core = require "koresms.core"
+local events = require "koresms.cli.events"
 local session_of = require("koresms.client").session
 local input = require "koresms.cli.input"
 local koresms = require "koresms"
 local mask = require "koresms.mask"
 local opener = require "koresms.cli.client"
+local options = require "koresms.cli.options"
 local number_set = require "koresms.cli.number_set"
 local output = require "koresms.cli.output"
 local progress = require "koresms.cli.progress"
@@ -28,12 +30,6 @@ local USAGE = 2
 
 -- Duplicates that are named; the others are only counted.
 local NAMED = 5
-
-local function concurrency(text)
-  local number = text:match("^%d+$") and tonumber(text)
-  if number and number >= 1 and number <= 1024 then return number end
-  return nil, ("--concurrency: '%s' is not a whole number from 1 to 1024"):format(text)
-end
 
 function M.define(command)
   command:description(M.summary .. [[
@@ -63,15 +59,21 @@ were started.]])
   command:argument("file"):argname("FILE"):description("The input; - is standard input.")
   command:option("--from"):argname("NUMBER"):overwrite(false)
     :description("The sender of rows that name none, E.164; default: KORESMS_FROM.")
-  command:option("--concurrency"):argname("N"):convert(concurrency):overwrite(false)
-    :description("Messages in flight at most, 1 to 1024; default: 16.")
+  command:option("--to-column"):argname("NAME"):overwrite(false)
+    :description("The column, or key, that has the recipient; default: to.")
+  options.concurrency(command)
+  options.timeout(command)
   command:option("--rest"):argname("NEWFILE"):overwrite(false)
     :description("Write rows that can be sent later to this file, as they came.")
+  command:option("--unknown"):argname("NEWFILE"):overwrite(false)
+    :description("Write rows of which nobody knows whether they were sent to this file.")
   command:flag("--skip-invalid"):description("Send the good rows although some are bad.")
   command:flag("--unique"):description("Send to each recipient once: skip later rows.")
   command:flag("--dry-run"):description("Check everything, sign, show the least time it takes; "
     .. "send nothing.")
   command:flag("--json"):description("Print each result as a JSON object.")
+  command:flag("--quiet"):description("Print no results of accepted messages, and no progress.")
+  options.verbose(command)
 end
 
 -- Counts one row, and says what is wrong with it.
@@ -147,18 +149,23 @@ local function option_fault(arguments)
     local ok, why = koresms.e164(arguments.from)
     if not ok then return ("--from: %s (%s)"):format(why, mask.number(arguments.from)) end
   end
-  return arguments.rest and leftover_file.fault(arguments.rest)
+  if arguments.rest and arguments.rest == arguments.unknown then
+    return "--rest and --unknown: give two files"
+  end
+  return arguments.rest and leftover_file.fault("--rest", arguments.rest)
+    or arguments.unknown and leftover_file.fault("--unknown", arguments.unknown)
 end
 
 -- Everything before the first message. Returns client, rows, what was found; or nil.
 local function prepare(arguments)
-  local client = opener.open()
+  local client = opener.open { timeout = arguments.timeout,
+    on_event = arguments.verbose and events.listener(bulk.make_way) or nil }
   if not client then return nil end
   local fault = option_fault(arguments)
   if fault then return output.complain(fault) end
   local rows
   rows, fault = input.open(arguments.file, arguments.from,
-    (arguments.from or session_of(client).settings.from) ~= nil)
+    (arguments.from or session_of(client).settings.from) ~= nil, arguments.to_column)
   if not rows then return output.complain(fault) end
   if rows.remark then output.complain(rows.remark) end
   local found = survey(rows)
@@ -177,17 +184,19 @@ function M.run(arguments)
     M.lost = nil
     return dry_run(client, found, arguments.json)
   end
-  local kept, fault
-  if arguments.rest then
-    kept, fault = leftover_file.create(arguments.rest, rows:heading())
+  local kept, fault = {}, nil
+  for _, name in ipairs({ "rest", "unknown" }) do
+    if arguments[name] and not fault then
+      kept[name], fault = leftover_file.create("--" .. name, arguments[name], rows:heading())
+    end
   end
   if not fault then
     local _
     _, fault = rows:rewind()
   end
   if fault then
-    -- Without rows it goes, so that the next run may have its name.
-    if kept then kept:close() end
+    -- Without rows they go, so that the next run may have their names.
+    for _, file in pairs(kept) do file:close() end
     output.complain(fault)
     return USAGE
   end

@@ -38,7 +38,8 @@ function M.new(settings, origin, head)
   if not ok then return nil, "the module koresms.curl cannot be loaded: " .. tostring(curl) end
   local proxy = settings.proxy and core.proxy(settings.proxy)
   local engine = curl.engine {
-    url = origin, head = head, reply_max = REPLY_MAX, max_idle = settings.max_idle,
+    url = origin, head = head, reply_max = REPLY_MAX,
+    max_idle = settings.max_idle, max_age = settings.max_age,
     proxy = proxy and address_of(proxy), proxy_port = proxy and proxy.port,
     proxy_user = proxy and proxy.user, proxy_password = proxy and proxy.password,
     ca_file = settings.ca_file, client_cert = settings.client_cert,
@@ -46,16 +47,16 @@ function M.new(settings, origin, head)
   }
   return setmetatable({ engine = engine, new_request = curl.request,
     next_finished = curl.next_finished, proxied = proxy ~= nil,
-    -- The secrets that libcurl is given, and the address that they came in.
+    -- The secrets that libcurl is given, and what they were written as.
     clean = mask.cleaner(proxy and proxy.user
-      and { settings.proxy, proxy.user, proxy.password } or {}),
+      and { settings.proxy:match("//(.*)@"), proxy.user, proxy.password } or {}),
   }, Transport)
 end
 
 --- Starts an exchange.
 -- @tparam userdata request from `new_request`
--- @tparam table job `token`, `body`, `deadline` (on the clock of koresms.core) and
---   `connect_timeout` (seconds)
+-- @tparam table job `token`, `body`, `deadline` and `start_before` (on the clock of
+--   koresms.core), `connect_timeout` (seconds)
 -- @treturn boolean whether it has finished already
 function Transport:start(request, job)
   return self.engine:start(request, job.token, job.body, job.deadline, job.connect_timeout,
@@ -97,6 +98,7 @@ end
 -- @treturn table reply, as in `reply`
 function Transport:exchange(job)
   local request = self.new_request()
+  job.request = request
   if not self:start(request, job) then
     local engine = self.engine
     repeat engine:step(WAIT_MAX) until request:finished()
@@ -113,6 +115,19 @@ function Transport:wait(when)
     self:step(left)
     left = when - clock()
   end
+end
+
+--- How many exchanges are under way.
+-- @treturn number
+function Transport:in_flight()
+  return self.closed and 0 or self.engine:in_flight()
+end
+
+--- Whether bytes may have left of an exchange that nobody has the reply of.
+-- @tparam table job
+-- @treturn boolean
+function Transport.may_have_left(job)
+  return job.request ~= nil and job.request:started()
 end
 
 --- Gives up all that is under way and closes the connections.

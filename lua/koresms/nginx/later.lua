@@ -1,5 +1,5 @@
---- Messages from phases of nginx that have no network: each worker has a queue for each client,
--- which a timer of the worker's empties.
+--- Messages from phases of nginx that have no network: each worker process has a queue for each
+-- client, which is emptied by a timer in that process.
 -- luacheck: std ngx_lua
 
 local client = require "koresms.client"
@@ -35,8 +35,17 @@ local function queue_of(sender)
       running = false, -- a timer is at work
       asked = nil } -- when a timer was asked for that has not begun
     queues[sender] = queue
+    client.session(sender).queued = M.queued
   end
   return queue
+end
+
+--- How many messages of a client wait in this worker.
+-- @tparam table sender
+-- @treturn number
+function M.queued(sender)
+  local queue = queues[sender]
+  return queue and queue.last - queue.first + 1 or 0
 end
 
 local function head(queue)

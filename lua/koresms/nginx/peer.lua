@@ -86,8 +86,8 @@ end
 --- Reads the settings of one peer.
 -- @tparam table settings of the client
 -- @treturn[1] table `host`, `port` and `place` (for
---   people) of what is connected to, `by_name` where `host` is no address; `proxy` with its
---   `request`; `tls_name`; `certificate`; `target` (for people); `pool`, options of connect()
+--   people) of what is connected to, `needs_resolver` where `host` is no address; `proxy` with its
+--   `request`; `tls_name`; `certificate`; `target` (for people); `pool_name`
 -- @treturn[2] nil
 -- @treturn[2] string which setting cannot be used, and why
 function M.read(settings)
@@ -115,10 +115,10 @@ function M.read(settings)
   return {
     target = target,
     host = destination(first.host), port = first.port,
-    by_name = is_name(destination(first.host)),
+    needs_resolver = is_name(destination(first.host)),
     place = ("%s%s:%d"):format(proxy and "proxy " or "", literal(first.host), first.port),
     proxy = proxy, tls_name = tls and origin.host, certificate = certificate,
-    pool = { pool = name },
+    pool_name = name,
   }
 end
 

@@ -1,4 +1,4 @@
---- What the phase of nginx that is under way permits.
+--- What the current phase of nginx allows.
 -- @module koresms.nginx.phase
 -- luacheck: std ngx_lua
 

@@ -15,9 +15,15 @@ local M = {}
 -- by going on from there.
 local MARGIN = 64
 
--- At every so manieth record that is written, so many old ones are deleted at most: more than
--- came, so that what an older, larger limit left behind goes, too.
+-- Every DELETE_EVERY records, up to DELETED_MAX old ones are deleted: more than came, so that what
+-- an older, larger limit left behind goes, too.
 local DELETE_EVERY, DELETED_MAX = 8, 32
+
+-- When the message that goes first after a pause began, or that it has passed, stands under this
+-- name and the pause's number.
+local FIRST, PASSED = "koresms:first:", 0
+
+local running = coroutine.running
 
 -- Of the dictionary's memory: a record, and what nginx keeps for itself.
 local RECORD, OVERHEAD = 130, 16384
@@ -112,7 +118,26 @@ local function spend(self, window, now, kept)
   end
 end
 
---- As in koresms.pacer.
+-- When to ask again, where another message goes first after a pause; nil where this one does, or
+-- the first has passed.
+local function wait_for_first(self, pause, now)
+  local key, dict = FIRST .. pause, self.pauses.dict
+  local first = dict:get(key)
+  if not first then
+    local done, text = dict:safe_add(key, now)
+    if done then
+      dict:delete(FIRST .. pause - 1)
+      self.probe = { prober = running(), key = key }
+      return nil
+    end
+    if text ~= "exists" then return nil end
+    first = now
+  end
+  if first == PASSED or now >= first + pacer.PROBE_MAX then return nil end
+  return now + pacer.PROBE_INTERVAL
+end
+
+--- As in koresms.pacer. After a pause one message of all workers goes first.
 function Shared:take(now, stream)
   local last = self.pauses:last()
   local when = last > 0 and self.pauses:read(last) or 0
@@ -120,12 +145,29 @@ function Shared:take(now, stream)
     when = math.max(when, due(window, window.permits:last() + 1, stream and window.reserve or 0))
   end
   if when > now then return when end
+  when = last > 0 and wait_for_first(self, last, now)
+  if when then return when end
   for _, window in ipairs(self.windows) do
     -- Another process may have been faster. What was taken of the first window is lost then.
     when = spend(self, window, now, stream and window.reserve or 0)
     if when then return when end
   end
   return nil
+end
+
+--- As in koresms.pacer: `take` has chosen the message that goes first.
+function Shared.begin() end
+
+--- As in koresms.pacer.
+function Shared:ended(passed)
+  local probe = self.probe
+  if probe.prober ~= running() then return end
+  self.probe = nil
+  if passed then
+    self.pauses.dict:set(probe.key, PASSED)
+  else
+    self.pauses.dict:delete(probe.key)
+  end
 end
 
 --- As in koresms.pacer; for all workers.
@@ -137,6 +179,44 @@ function Shared:pause(now, seconds)
     local done, text = self.pauses:append(last + 1, resume, now)
     if done or text then return end
   end
+end
+
+--- As in koresms.pacer; for all workers.
+function Shared:resume(now)
+  while self:paused(now) do
+    local last = self.pauses:last()
+    local done, text = self.pauses:append(last + 1, now, now)
+    if done then self.pauses.dict:safe_set(FIRST .. last + 1, PASSED) end
+    if done or text then return end
+  end
+end
+
+--- As in koresms.pacer.
+function Shared:paused(now)
+  local last = self.pauses:last()
+  local resume = last > 0 and self.pauses:read(last) or 0
+  return resume > now and resume - now or nil
+end
+
+-- How many permits of a window are in use: the records are in the order of their times.
+local function used(window, now)
+  local last = window.permits:last()
+  local low, high = math.max(last - window.limit, 0), last
+  while low < high do
+    local middle = math.floor((low + high) / 2) + 1
+    local given = window.permits:read(middle)
+    if given and given + window.life > now then high = middle - 1 else low = middle end
+  end
+  return last - low
+end
+
+--- As in koresms.pacer.
+function Shared:permits(now)
+  local least
+  for _, window in ipairs(self.windows) do
+    least = math.min(least or math.huge, math.max(window.limit - used(window, now), 0))
+  end
+  return least and self:paused(now) and 0 or least
 end
 
 local function round_up(bytes)

@@ -10,9 +10,9 @@ local refusal = require("koresms.nginx.phase").refusal
 local clock, post, new_reader = core.clock, core.post, core.reader
 local tcp, sleep, cached_time, time = ngx.socket.tcp, ngx.sleep, ngx.now, core.time
 local spawn, wait, kill = ngx.thread.spawn, ngx.thread.wait, ngx.thread.kill
-local ceil, min, max = math.ceil, math.min, math.max
+local ceil, floor, min, max = math.ceil, math.floor, math.min, math.max
 
-local PIECE = 16384
+local READ_SIZE = 16384
 -- What lua_socket_buffer_size is a multiple of, where nobody sets it to less.
 local BUFFER_UNIT = 4096
 local PROXY_HEAD_MAX = 16384
@@ -27,6 +27,9 @@ local WAIT_PIECE = 1
 -- counts whole milliseconds. How long a sleep has to be for its event loop to turn, and how many
 -- such sleeps there are at most for one message.
 local BEHIND, TURN, TURNS_MAX = 0.002, 0.001, 3
+
+-- How many addresses of a name are tried for one attempt.
+local ADDRESSES_MAX = 3
 
 local M = {}
 
@@ -44,8 +47,19 @@ function M.new(settings, head)
   if not to then return nil, text end
   return setmetatable({
     peer = to, head = head, closed = false,
-    idle = math.floor(min((settings.max_idle or 30) * 1000, LONGEST)),
+    idle = floor(min((settings.max_idle or 30) * 1000, LONGEST)),
+    max_age = settings.max_age or 300,
+    jobs = setmetatable({}, { __mode = "k" }), -- set of those in flight, but for what was killed
   }, Transport)
+end
+
+-- The pool of kept connections is another one every `max_age` seconds: nginx does not tell how old
+-- a connection is, and one in a pool that nobody asks any more is closed once it is `max_idle` old.
+local function renew_pool(self)
+  local to, epoch = self.peer, floor(clock() / self.max_age)
+  if to.epoch ~= epoch then
+    to.epoch, to.pool = epoch, { pool = to.pool_name .. ":" .. epoch }
+  end
 end
 
 -- The steps below return true, or nil and what the cosocket said.
@@ -71,10 +85,25 @@ local function connect_by_name(to, sock, deadline)
   return nil, ran and (text or "timeout") or done
 end
 
-local function connect(to, sock, deadline)
-  if not budget(sock, deadline) then return nil, "timeout" end
-  if to.by_name then return connect_by_name(to, sock, deadline) end
-  return sock:connect(to.host, to.port, to.pool)
+-- A new connection, or nil and a text. nginx takes one of the addresses of a name, by chance. Where
+-- that one does not answer another is tried, for half of the time that is left, so that one dead
+-- machine of several does not cost a message all of its time.
+local function connect(to, deadline)
+  local text = "timeout"
+  for left = to.needs_resolver and ADDRESSES_MAX or 1, 1, -1 do
+    local now, sock = clock(), tcp()
+    local done
+    local by = left > 1 and now + (deadline - now) / 2 or deadline
+    if not budget(sock, by) then break end
+    if to.needs_resolver then
+      done, text = connect_by_name(to, sock, by)
+    else
+      done, text = sock:connect(to.host, to.port, to.pool)
+    end
+    if done then return sock end
+    if text:find("resolve", 1, true) then break end
+  end
+  return nil, text
 end
 
 local function tunnel(to, sock, deadline)
@@ -85,10 +114,10 @@ local function tunnel(to, sock, deadline)
   local stop
   repeat
     if not budget(sock, deadline) then return nil, "timeout" end
-    local piece
-    piece, text = sock:receiveany(PIECE)
-    if not piece then return nil, text end
-    head = head .. piece
+    local chunk
+    chunk, text = sock:receiveany(READ_SIZE)
+    if not chunk then return nil, text end
+    head = head .. chunk
     stop = head:find("\r\n\r\n", 1, true)
   until stop or #head > PROXY_HEAD_MAX
   local status = head:match("^HTTP/1%.[01] (%d%d%d)[ \r]")
@@ -137,24 +166,28 @@ local function catch_up()
   end
 end
 
--- A connection that is ready for the request, from the pool or new: true, or nil, text and the
--- phase that failed. An empty host makes connect() look into the pool and at nothing else, so
+-- A connection that is ready for the request, from the pool or new: the socket, or nil, text and
+-- the phase that failed. An empty host makes connect() look into the pool and at nothing else, so
 -- that a kept connection costs no light thread.
-local function open(to, sock, deadline)
+local function open(to, deadline)
   catch_up()
-  if sock:connect("", to.port, to.pool) then return true end
-  local done, text = connect(to, sock, deadline)
-  if not done then return nil, text, "connect" end
-  if (sock:getreusedtimes() or 0) > 0 then return true end
+  local kept = tcp()
+  if kept:connect("", to.port, to.pool) then return kept end
+  local sock, text = connect(to, deadline)
+  if not sock then return nil, text, "connect" end
+  if (sock:getreusedtimes() or 0) > 0 then return sock end
+  local done, phase = true, nil
   if to.proxy then
     done, text = tunnel(to, sock, deadline)
-    if not done then return nil, text, "proxy" end
+    phase = "proxy"
   end
-  if to.tls_name then
+  if done and to.tls_name then
     done, text = handshake(to, sock, deadline)
-    if not done then return nil, text, "handshake" end
+    phase = "handshake"
   end
-  return true
+  if done then return sock end
+  sock:close()
+  return nil, text, phase
 end
 
 local DOING = {
@@ -171,24 +204,38 @@ local NAME_SERVER = "timeout; the name server of the directive `resolver` may be
 local function failed(to, starts, phase, text)
   local name
   -- Resolving a name is part of connecting, and nginx does not tell which of the two took the time.
-  local by_name = phase == "connect" and text == "timeout" and to.by_name
+  local needs_resolver = phase == "connect" and text == "timeout" and to.needs_resolver
   name, text = failure.from_cosocket(text, phase)
-  if by_name then text = NAME_SERVER end
+  if needs_resolver then text = NAME_SERVER end
   local place = (phase == "connect" or phase == "proxy") and to.place or to.target
   return { failure = name, starts = starts, text = DOING[phase]:format(place) .. ": " .. text }
 end
 
+-- Seconds after the deadline for which what has arrived is still read, from when the worker first
+-- comes to it: it may have been busy.
+local LATE = 0.02
+
+-- Is there time to wait for more of a reply, or is it late and there may be more of it already?
+local function may_read(sock, deadline, late_until)
+  if budget(sock, deadline) then return true end
+  late_until = late_until or clock() + LATE
+  if clock() >= late_until then return false end
+  sock:settimeouts(1, 1, 1)
+  return true, late_until
+end
+
 -- Reads to the end of the reply. True where nothing can be left behind it, else false; or nil,
--- a text and, where the reader gave it, a failure. A piece that fills nginx's buffer may leave
+-- a text and, where the reader gave it, a failure. A chunk that fills nginx's buffer may leave
 -- bytes inside the TLS library, and these, unlike those in the socket, go unnoticed until they
 -- are taken for the next reply.
 local function receive(sock, reader, deadline)
-  local piece, state, text, name
+  local chunk, state, text, name, may, late_until
   repeat
-    if not budget(sock, deadline) then return nil, "timeout" end
-    piece, text = sock:receiveany(PIECE)
-    if piece then
-      state, text, name = reader:feed(piece)
+    may, late_until = may_read(sock, deadline, late_until)
+    if not may then return nil, "timeout" end
+    chunk, text = sock:receiveany(READ_SIZE)
+    if chunk then
+      state, text, name = reader:feed(chunk)
     elseif text == "closed" then
       state, text, name = reader:eof()
     else
@@ -197,17 +244,15 @@ local function receive(sock, reader, deadline)
     end
     if not state then return nil, text, name end
   until state == "done"
-  return piece ~= nil and #piece % BUFFER_UNIT ~= 0
+  return chunk ~= nil and #chunk % BUFFER_UNIT ~= 0
 end
 
 -- A connected socket, and whether it was used before; or nil and a reply.
 local function connected(self, job)
   local to, now = self.peer, clock()
   local connected_by = min(job.deadline, now + job.connect_timeout)
-  local sock = tcp()
-  local done, text, phase = open(to, sock, connected_by)
-  if not done then
-    sock:close()
+  local sock, text, phase = open(to, connected_by)
+  if not sock then
     local reply = failed(to, 0, phase, text)
     if text == "timeout" and connected_by == job.deadline then reply.failure = "timeout" end
     return nil, reply
@@ -245,8 +290,8 @@ local function read_reply(self, sock, deadline)
 end
 
 --- One POST.
--- @tparam table job `token`, `body`, `deadline` (on the clock of koresms.core) and
---   `connect_timeout` (seconds); its `connecting` is set until the request leaves
+-- @tparam table job `token`, `body`, `deadline` and `start_before` (on the clock of
+--   koresms.core), `connect_timeout` (seconds); its `connecting` is set until the request leaves
 -- @treturn table what came: `status`, `body`, `retry_after`, `date`; or `failure` and `text`; in
 --   both cases `starts` (0 is the proof that no byte of the request left) and `reused` (whether
 --   the connection had carried a request before)
@@ -256,12 +301,18 @@ function Transport:exchange(job)
   end
   local refused = refusal()
   if refused then return refused end
-  job.connecting = true
+  renew_pool(self)
+  self.jobs[job], job.left, job.connecting = true, false, true
   local sock, reused = connected(self, job)
   job.connecting = false
-  if not sock then return reused end
+  if not sock then
+    self.jobs[job] = nil
+    return reused
+  end
+  job.left = true
   local sent, reply = write_request(self, sock, post(self.head, job.token, job.body))
   if sent then reply = read_reply(self, sock, job.deadline) end
+  self.jobs[job] = nil
   reply.reused = reused
   return reply
 end
@@ -275,6 +326,21 @@ function Transport:wait(when)
     sleep(max(ceil(min(left, WAIT_PIECE) * 1000), 1) / 1000)
     left = when - clock()
   end
+end
+
+--- How many exchanges are under way.
+-- @treturn number
+function Transport:in_flight()
+  local count = 0
+  for _ in pairs(self.jobs) do count = count + 1 end
+  return count
+end
+
+--- Whether bytes may have left of an exchange that nobody has the reply of.
+-- @tparam table job
+-- @treturn boolean
+function Transport.may_have_left(job)
+  return job.left or false
 end
 
 --- Ends its use. What is in flight goes on to its answer; kept connections belong to the worker

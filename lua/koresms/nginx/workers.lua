@@ -67,11 +67,6 @@ function Worker:wait(when)
   end
 end
 
---- Is the caller away? It may have left the loop.
-function Worker:is_away()
-  return not is_attended(self.pool)
-end
-
 local function remove(list, one)
   for place, other in ipairs(list) do
     if other == one then return table.remove(list, place) end
@@ -82,7 +77,7 @@ end
 local function signal(pool)
   if pool.waiting then
     pool.waiting = false
-    pool.news:post(1)
+    pool.wakeup:post(1)
   end
 end
 
@@ -100,6 +95,12 @@ end
 
 local Pool = {}
 Pool.__index = Pool
+
+--- Is the caller away? It may have left the loop.
+-- @tparam table worker
+function Pool.is_away(worker)
+  return not is_attended(worker.pool)
+end
 
 --- How many messages could be started now, by the worker that pulls and by those without work.
 function Pool:free()
@@ -124,10 +125,11 @@ local function wake_idle(self)
   return worker
 end
 
---- Ends a worker's turn to pull.
-function Pool:pulled()
+--- Ends a worker's turn to pull; carries the message that it has, if any, to its result.
+function Pool:pulled(worker, job)
   self.puller = nil
   if is_attended(self) and not wake_idle(self) then signal(self) end
+  if job then self.stream:carry(worker, job) end
 end
 
 -- The life of a light thread.
@@ -186,7 +188,7 @@ end
 
 -- What is moved on without light threads: where there is no network, every message is refused.
 local function run_here(self)
-  self.work(self.stream, setmetatable({ pool = self, woken = self.news, job = {} }, Worker))
+  self.work(self.stream, setmetatable({ pool = self, woken = self.wakeup, job = {} }, Worker))
 end
 
 --- Lets all workers go on until there is a result, for `most` seconds.
@@ -213,7 +215,7 @@ function Pool:run(most)
       break
     end
     self.waiting = true
-    wait_for(self.news, min(until_when - clock(), stream.held and SLOW_INTERVAL or WAIT_MAX))
+    wait_for(self.wakeup, min(until_when - clock(), stream.held and SLOW_INTERVAL or WAIT_MAX))
     self.waiting = false
     stream.spent = 0
     reap(self)
@@ -247,7 +249,7 @@ function M.open(stream, work, transport)
     puller = nil, -- the worker that pulls
     pulls = 0, -- that may still be made in this round
     attended = false, -- the light thread that waits for a result
-    news = assert(semaphore.new()), -- something happened that the caller waits for
+    wakeup = assert(semaphore.new()), -- something happened that the caller waits for
     waiting = false, -- does it?
     stepped = 0, -- when the caller last waited
   }, Pool)

@@ -13,7 +13,7 @@ local M = {}
 -- @tparam string _ where to connect; the transport has its own reader of settings
 -- @tparam string head of every request
 -- @treturn[1] table as in koresms.runtime.plain, and `refusal`: a function that returns why
---   nothing can be sent from here, or nil
+--   nothing can be sent from here, or nil; `queued`: how many messages wait in the client's queue
 -- @treturn[2] nil
 -- @treturn[2] string which setting cannot be used, and why
 function M.open(settings, _, head)
@@ -23,7 +23,8 @@ function M.open(settings, _, head)
   pacer, text = shared_pacer.open(settings)
   if not pacer then return nil, text end
   return { transport = made, pacer = pacer, open_workers = workers.open,
-    refusal = phase.refusal }
+    refusal = phase.refusal,
+    queued = function() return 0 end } -- until koresms.nginx.later has a queue for the client
 end
 
 return M

@@ -26,9 +26,13 @@ function M.text_fault(text)
   return utf8.fault(text)
 end
 
--- A message as a row: recipient, sender, ref, dedupe, expires; nil, text, code where it will not
--- do.
-local function row_of(message)
+-- Rows that go into one statement, by columns.
+local function new_list()
+  return { count = 0, recipient = {}, sender = {}, ref = {}, dedupe = {}, expires = {} }
+end
+
+-- Puts a message into a list; nil, text, code where it will not do.
+local function put(list, message)
   local to = message.to
   local ok, text, code = e164(to)
   if not ok then return nil, "to: " .. text, code end
@@ -46,15 +50,14 @@ local function row_of(message)
     expires, text = moment.parse(message.expires)
     if not expires then return nil, "expires: " .. text, "config" end
   end
-  return { to, message.from, message.id, message.dedupe or message.id or to, expires }
-end
-
--- Adds what was collected. Returns how many were new.
-local function flush(link, campaign, list)
-  if #list == 0 then return 0 end
-  local rows, text = link:add(campaign, list)
-  if not rows then return nil, text, "store" end
-  return rows.changes
+  local count, ref = list.count + 1, message.id
+  local dedupe = message.dedupe or ref
+  list.count, list.recipient[count] = count, to
+  if message.from then list.sender[count] = message.from end
+  if ref then list.ref[count] = ref end
+  if dedupe then list.dedupe[count] = dedupe end
+  if expires then list.expires[count] = expires end
+  return true
 end
 
 local function next_of(messages)
@@ -62,7 +65,7 @@ local function next_of(messages)
   local index = 0
   return function()
     index = index + 1
-    -- A hole in an array is a message that is none, and not its end.
+    -- A hole in an array is an invalid message, not its end.
     return messages[index], index <= #messages
   end
 end
@@ -93,21 +96,27 @@ end
 -- @treturn[2] ?number index of the message that will not do
 function M.run(link, campaign, messages)
   local pull, index, added = next_of(messages), 0, 0
-  local bad
+  local bad, new, text
+  link:added() -- of a call that an error has ended
   repeat
-    local list, message, more = {}, nil, nil
-    while #list < CHUNK and not bad do
+    local list, message, more = new_list(), nil, nil
+    while list.count < CHUNK and not bad do
       message, more = pull()
       if message == nil and not more then break end
       index = index + 1
       check(message, index)
-      local row, why, code = row_of(message)
-      if row then list[#list + 1] = row else bad = { why, code, index } end
+      local good, why, code = put(list, message)
+      if not good then bad = { why, code, index } end
     end
-    local new, text, code = flush(link, campaign, list)
-    if not new then return nil, text, code end
-    added = added + new
+    if list.count > 0 then
+      new, text = link:add(campaign, list)
+      if not new then return nil, text, "store" end
+      added = added + new
+    end
   until bad or (message == nil and not more)
+  new, text = link:added()
+  if not new then return nil, text, "store" end
+  added = added + new
   if bad then return nil, bad[1], bad[2], bad[3] end
   return added, index - added
 end

@@ -9,12 +9,20 @@ local M = {}
 --- What getmetatable gives for a store.
 M.NAME = "koresms.store"
 
+--- Raises where a method was called without its store.
+-- @param self
+-- @tparam string method its name
 function M.check_self(self, method)
   if getmetatable(self) ~= M.NAME then
     misuse.raise(("calling '%s' without a store (write store:%s)"):format(method, method))
   end
 end
 
+--- Raises where an argument is no string.
+-- @tparam string method
+-- @tparam number place of the argument
+-- @param value
+-- @tparam string what it is called
 function M.check_string(method, place, value, what)
   if type(value) ~= "string" then
     misuse.raise(("bad argument #%d to '%s' (%s: string expected, got %s)"):format(place, method,

@@ -4,6 +4,7 @@ local base = require "koresms.store.base"
 local e164 = require("koresms.core").e164
 local misuse = require "koresms.misuse"
 local moment = require "koresms.store.moment"
+local origin = require "koresms.store.origin"
 local output = require "koresms.store.text"
 local time = require("koresms.core").time
 
@@ -12,7 +13,7 @@ local campaigns = {}
 local create_types = { name = "string", from = "string", expires = "string", importing = "boolean" }
 
 --- Makes a campaign, which is paused.
--- @function campaigns:create
+-- @function store:create
 -- @tparam table campaign `name`; `from`: the sender of messages that name none; `expires`: when
 --   what has not been sent is not sent any more (RFC 3339 with a zone)
 -- @treturn[1] boolean true
@@ -72,7 +73,7 @@ end
 local resume_types = { accept = "boolean", imported = "boolean" }
 
 --- Has a campaign run: workers take its messages.
--- @function campaigns:resume
+-- @function store:resume
 -- @tparam string name
 -- @tparam[opt] table options `accept`: the database was promoted or restored, and what the last
 --   marks were may be lost; go on all the same
@@ -90,16 +91,21 @@ function campaigns:resume(name, options, ...)
     return nil, ("the import of campaign %s has not ended; run it again, which goes on where it "
       .. "was, or cancel the campaign"):format(output.name(name)), "config"
   end
+  local ok, text
   if options.accept then
-    local ok, text = require("koresms.store.origin").accept(conn)
-    if not ok then return base.failed(self, text) end
+    ok, text = origin.accept(conn)
+  else
+    ok, text = origin.is_original(conn)
+    if ok == false then return nil, origin.REASON, "config" end
   end
+  if not ok then return base.failed(self, text) end
   if row.state == "running" then return true end
   return change(self, conn, row, "running", nil, nil, "resume")
 end
 
 --- Ends the import of a campaign, which is paused from then on.
 -- @function store:finish_import
+-- @local
 function campaigns:finish_import(name)
   local conn, row, code = base.open_campaign(self, "finish_import", name)
   if not conn then return nil, row, code end
@@ -107,7 +113,7 @@ function campaigns:finish_import(name)
 end
 
 --- Has a campaign wait. What is in flight ends; a worker sees it one turn later at most.
--- @function campaigns:pause
+-- @function store:pause
 -- @tparam string name
 -- @tparam[opt] string reason
 -- @treturn[1] boolean true
@@ -127,7 +133,7 @@ function campaigns:pause(name, reason, ...)
 end
 
 --- Ends a campaign: what has not been sent is skipped.
--- @function campaigns:cancel
+-- @function store:cancel
 -- @tparam string name
 -- @treturn[1] number how many messages were skipped
 -- @treturn[2] nil
@@ -173,7 +179,7 @@ end
 
 --- Decides about messages of which nobody knows whether they were sent, or that were rejected.
 -- A person's decision: a message that is sent again may arrive twice.
--- @function campaigns:resolve
+-- @function store:resolve
 -- @tparam string name
 -- @tparam table options `unknown`: "resend" or "skip"; or `rejected`: "retry", with `code`: only
 --   those with this code
@@ -208,7 +214,7 @@ function campaigns:resolve(name, options, ...)
 end
 
 --- How far a campaign has come.
--- @function campaigns:status
+-- @function store:status
 -- @tparam string name
 -- @treturn[1] table `name`, `state`, `reason`, `total`, the number of messages in each state, and
 --   `eta`: seconds until all are sent at the store's limits, or nil
@@ -225,7 +231,7 @@ function campaigns:status(name, ...)
 end
 
 --- The names of the campaigns, in the order in which they were made.
--- @function campaigns:campaigns
+-- @function store:campaigns
 -- @treturn[1] table array of `name`, `state`, `reason`
 -- @treturn[2] nil
 -- @treturn[2] string

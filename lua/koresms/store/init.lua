@@ -104,7 +104,7 @@ local suppress_types = { remove = "boolean" }
 -- @treturn[2] nil
 -- @treturn[2] string
 -- @treturn[2] string "invalid_number" or "store"
--- @treturn[2] ?number the place of the number that is none
+-- @treturn[2] ?number the place of the invalid number
 function store:suppress(numbers, options, ...)
   check_self(self, "suppress")
   misuse.check_arity("suppress", 3, ...)
@@ -134,17 +134,28 @@ local quota_types = {
   per_hour = { number = true, boolean = true, text = "number or false" },
 }
 
---- Sets the limits of the store, for all who send from it.
+-- The limits that a store has.
+local function limits_of(self)
+  local conn, text = open(self)
+  if not conn then return failed(self, text) end
+  local rows
+  rows, text = conn:run("account")
+  if not rows then return failed(self, text) end
+  return { per_minute = rows[1].per_minute or false, per_hour = rows[1].per_hour or false }
+end
+
+--- Sets the limits of the store, for all who send from it; or says what they are.
 -- @function store:quota
--- @tparam table limits `per_minute`, `per_hour`: numbers, or false for none; what is not named
---   stays
--- @treturn[1] boolean true
+-- @tparam[opt] table limits `per_minute`, `per_hour`: numbers, or false for none; what is not
+--   named stays. Without it nothing is changed.
+-- @treturn[1] boolean true; without limits a table of those that there are
 -- @treturn[2] nil
 -- @treturn[2] string
 -- @treturn[2] string "config" or "store"
 function store:quota(wanted, ...)
   check_self(self, "quota")
   misuse.check_arity("quota", 2, ...)
+  if wanted == nil then return limits_of(self) end
   misuse.check("bad argument #1 to 'quota'", "option", wanted, quota_types)
   for name, limit in pairs(wanted) do
     local fault = limit and (limit == true and "expected a number or false"
@@ -213,7 +224,8 @@ local function configured()
 end
 
 --- Opens a store. A file that is not there yet is made by what puts something into it.
--- @function koresms.store
+-- @function open
+-- @local
 -- @tparam function new_client `koresms.new`, for runs that are given no client
 -- @tparam[opt] string where a file of SQLite, or `postgres://...`; default: the setting `store`
 -- @treturn[1] table

@@ -56,6 +56,13 @@ local function fail(self, text, code)
   return nil, tell(self, text), code
 end
 
+-- Takes the answer to what was added last, where the server is still at it.
+local function settle_adding(self)
+  if self.adding ~= true then return end
+  local rows, text, code = self.conn:finish()
+  self.adding = rows or { text = text, code = code }
+end
+
 --- Runs a statement by its name.
 -- @treturn[1] table rows
 -- @treturn[2] nil
@@ -63,6 +70,7 @@ end
 -- @treturn[2] string the database's code
 function Link:run(name, ...)
   if not self.conn then return nil, tell(self, "the connection is closed"), "08003" end
+  settle_adding(self)
   local rows, text, code = self.conn:run(self.dialect.statements[name], ...)
   if rows then return rows end
   return fail(self, text, code)
@@ -203,16 +211,37 @@ end
 
 --- Runs a turn; see koresms.store.postgres.
 function Link:turn(turn)
+  settle_adding(self)
   local rows, text, code = self.dialect.turn(self.conn, turn)
   if rows then return rows end
   return fail(self, text, code)
 end
 
---- Adds messages; see koresms.store.postgres.
+--- How many were new of the messages that were added last; 0 where it was told already.
+-- @treturn[1] number
+-- @treturn[2] nil
+-- @treturn[2] string
+-- @treturn[2] string
+function Link:added()
+  settle_adding(self)
+  local rows = self.adding
+  self.adding = nil
+  if rows == nil then return 0 end
+  if rows.changes then return rows.changes end
+  return fail(self, rows.text, rows.code)
+end
+
+--- Adds messages; see koresms.store.postgres. The server works at it when this returns.
+-- @treturn[1] number what `added` says of those before
+-- @treturn[2] nil
+-- @treturn[2] string
+-- @treturn[2] string
 function Link:add(campaign, list)
   if not self.conn then return nil, tell(self, "the connection is closed"), "08003" end
-  local rows, text, code = self.dialect.add(self.conn, campaign, list)
-  if rows then return rows end
+  local before, text, code = self:added()
+  if not before then return nil, text, code end
+  self.adding, text, code = self.dialect.add(self.conn, campaign, list)
+  if self.adding then return before end
   return fail(self, text, code)
 end
 
@@ -222,7 +251,7 @@ function Link:is_bad_data(code) return self.dialect.is_bad_data(code) end
 --- Closes the connection. It may be opened again.
 function Link:close()
   local conn = self.conn
-  self.conn, self.ready = nil, false
+  self.conn, self.ready, self.adding = nil, false, nil
   if conn then conn:close() end
 end
 

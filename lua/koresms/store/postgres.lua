@@ -71,9 +71,10 @@ M.statements = {
     group by state]],
   old_pending = [[select count(*) as n from koresms_message where campaign = $1::int
     and state = 'pending' and due < clock_timestamp() - interval '1 day' and expires is null]],
-  -- $2 to $6: arrays of recipients, senders, refs, dedupes, and expiries in seconds since 1970.
+  -- $2 to $6: arrays of recipients, senders, refs, dedupes, and expiries in seconds since 1970; a
+  -- shorter one is filled with nulls.
   add = [[insert into koresms_message (campaign, recipient, sender, ref, dedupe, expires)
-    select $1::int, t, f, r, d, to_timestamp(e)
+    select $1::int, t, f, r, coalesce(d, t), to_timestamp(e)
     from unnest($2::text[], $3::text[], $4::text[], $5::text[], $6::float8[]) as x(t, f, r, d, e)
     on conflict (campaign, dedupe) do nothing]],
   suppress = [[insert into koresms_suppressed (recipient)
@@ -264,13 +265,14 @@ M.turn_text = turn
 local special = '["\\\\]'
 
 -- One column of a list of rows as an array of PostgreSQL's.
-local function column(list, place)
+local function column(values, count)
+  if next(values) == nil then return "{}" end
   local parts = {}
-  for i = 1, #list do
-    local value = list[i][place]
+  for i = 1, count do
+    local value = values[i]
     if value == nil then
       parts[i] = "NULL"
-    elseif place == 5 then
+    elseif type(value) == "number" then
       parts[i] = ("%.0f"):format(value)
     else
       if value:find(special) then value = value:gsub(special, "\\%0") end
@@ -280,17 +282,20 @@ local function column(list, place)
   return "{" .. table.concat(parts, ",") .. "}"
 end
 
---- Adds messages that are not there.
+--- Begins to add messages that are not there; `conn:finish` has to follow.
 -- @tparam table conn
 -- @tparam number campaign
--- @tparam table list of rows: recipient, sender, ref, dedupe, expiry in seconds since 1970
--- @treturn[1] table whose `changes` says how many are new
+-- @tparam table list columns `recipient`, `sender`, `ref`, `dedupe` (nil: the recipient), `expires`
+--   (seconds since 1970), and the `count` of rows
+-- @treturn[1] boolean true
 -- @treturn[2] nil
 -- @treturn[2] string
 -- @treturn[2] string
 function M.add(conn, campaign, list)
-  return conn:run(M.statements.add, campaign, column(list, 1), column(list, 2), column(list, 3),
-    column(list, 4), column(list, 5))
+  local count = list.count
+  return conn:start(M.statements.add, campaign, column(list.recipient, count),
+    column(list.sender, count), column(list.ref, count), column(list.dedupe, count),
+    column(list.expires, count))
 end
 
 -- What follows from a code: nobody knows whether the statement took effect.

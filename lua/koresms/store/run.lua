@@ -16,6 +16,9 @@ local clock = core.clock
 -- Seconds that a statement of a worker may take: meanwhile nothing of its stream moves.
 local LIMIT = 10
 
+-- Seconds for which a turn waits for others to end, unless all have.
+local GATHER = 0.002
+
 -- What the source yields where results are to be told before it has anything to send.
 local TELL = {}
 
@@ -135,8 +138,12 @@ local function source(self, free)
   if row then return hand_out(self, row) end
   if not works:ready() then return false, works.retry_at end
   -- Others may be about to end, too: one turn stores them all, and starts as many.
-  self.gathered = not self.gathered and in_flight(self) > 0
-  if self.gathered then return false, clock() end
+  if in_flight(self) > 0 then
+    local now = clock()
+    self.gather_until = self.gather_until or now + GATHER
+    if now < self.gather_until then return false, self.gather_until, true end
+  end
+  self.gather_until = nil
   local when = take(self, math.max(1, free or 1))
   if when == nil then
     row = next_ready(self)

@@ -1,11 +1,12 @@
 --- One message by the quota of a store, beside its workers: `koresms send --store`.
 --
 -- Its permit and its mark are one transaction, and its row is `sending` from the beginning, so that
--- no worker takes it. It uses the permits that workers leave.
+-- no worker takes it. It may use the reserve.
 -- @module koresms.store.single
 local base = require "koresms.store.base"
 local client_module = require "koresms.client"
 local core = require "koresms.core"
+local results = require "koresms.result"
 local limits = require "koresms.store.limits"
 local states = require "koresms.store.states"
 local worker = require "koresms.store.worker"
@@ -18,7 +19,8 @@ local clock = core.clock
 local LOOK, STORE_FOR = 0.2, 5
 
 local function not_sent(message, code, text, retryable)
-  return { outcome = "not_sent", code = code, message = text, retryable = retryable or false,
+  return results.new { outcome = "not_sent", code = code, message = text,
+    retryable = retryable or false,
     attempts = 0, id = message.id, from = message.from, to = message.to, elapsed = 0 }
 end
 

@@ -55,9 +55,11 @@ M.statements = {
   counts = "select state, count(*) as n from koresms_message where campaign = ?1 group by state",
   old_pending = [[select count(*) as n from koresms_message where campaign = ?1
     and state = 'pending' and due < unixepoch() - 86400 and expires is null]],
-  -- ?2 JSON: [recipient, sender, ref, dedupe, expiry in seconds since 1970] each.
+  -- ?2 JSON: [recipient, sender, ref, dedupe, expiry in seconds since 1970] each; nulls at the end
+  -- are left out.
   add = [[insert into koresms_message (campaign, recipient, sender, ref, dedupe, expires)
-    select ?1, value->>0, value->>1, value->>2, value->>3, cast(value->>4 as integer)
+    select ?1, value->>0, value->>1, value->>2, coalesce(value->>3, value->>0),
+      cast(value->>4 as integer)
     from json_each(?2) where true on conflict (campaign, dedupe) do nothing]],
   suppress = [[insert into koresms_suppressed (recipient)
     select value from json_each(?1) where true on conflict do nothing]],
@@ -236,13 +238,19 @@ local function quote(text)
   return json.encode(text)
 end
 
---- Adds messages that are not there; see koresms.store.postgres.
+--- Adds messages that are not there; see koresms.store.postgres. `changes` of the table that it
+-- returns says how many are new.
 function M.add(conn, campaign, list)
-  local parts = {}
-  for i = 1, #list do
-    local row = list[i]
-    parts[i] = '["' .. row[1] .. '",' .. quote(row[2]) .. "," .. quote(row[3]) .. ","
-      .. quote(row[4]) .. "," .. (row[5] and ("%.0f"):format(row[5]) or "null") .. "]"
+  local parts, recipient, sender, ref, dedupe, expires = {}, list.recipient, list.sender, list.ref,
+    list.dedupe, list.expires
+  for i = 1, list.count do
+    local ends = expires[i]
+    if ends or sender[i] or dedupe[i] then
+      parts[i] = '["' .. recipient[i] .. '",' .. quote(sender[i]) .. "," .. quote(ref[i]) .. ","
+        .. quote(dedupe[i]) .. "," .. (ends and ("%.0f"):format(ends) or "null") .. "]"
+    else
+      parts[i] = '["' .. recipient[i] .. '"]'
+    end
   end
   return conn:run(Q.add, campaign, "[" .. table.concat(parts, ",") .. "]")
 end

@@ -1,4 +1,4 @@
---- What a message's ending means for its row, and for those behind it: one table.
+--- What becomes of a row, and of those behind it, when a message has ended: one table.
 --
 -- A row goes on as `accepted`, `rejected` or `unknown`, or back to `pending`; an ending that says
 -- something about more than its message pauses the campaign or the account.

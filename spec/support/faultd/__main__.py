@@ -47,10 +47,14 @@ class Bench:
         self.name_servers = {}
 
     def listener(self, command):
-        found = self.listeners.get(command.get("port"))
+        found = self.listeners.get(self.address(command))
         if found is None:
-            raise ValueError("no listener on port %s" % command.get("port"))
+            raise ValueError("no listener on %s, port %s" % self.address(command))
         return found
+
+    @staticmethod
+    def address(command):
+        return command.get("host", "127.0.0.1"), command.get("port")
 
     @staticmethod
     def check_host(command):
@@ -63,7 +67,7 @@ class Bench:
     def listen(self, command):
         self.check_host(command)
         made = Listener(command, self.certs)
-        self.listeners[made.port] = made
+        self.listeners[made.host, made.port] = made
         return {"port": made.port}
 
     def script(self, command):
@@ -73,7 +77,7 @@ class Bench:
 
     def close(self, command):
         self.listener(command).close()
-        del self.listeners[command["port"]]
+        del self.listeners[self.address(command)]
         return {}
 
     def settle(self, listeners, seconds):

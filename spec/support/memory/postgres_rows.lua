@@ -97,6 +97,33 @@ return {
   { name = "connection:run refused", covers = "koresms.postgres.connection:run", new = new,
     close = close, run = function(self) return self.db:run("SELECT a FROM missing") end,
     right = refused('^relation "missing" does not exist$', "42P01") },
+  { name = "connection:start", covers = "koresms.postgres.connection:start",
+    new = new_table, close = close, once = true,
+    run = function(self) return self.db:start("INSERT INTO t VALUES ($1)", TEXT) end,
+    right = function(self, started, why)
+      if self.closed and started == nil and why == "the connection is closed" then return nil end
+      if started ~= true then return "not started: " .. tostring(why) end
+      if self.db:finish().changes ~= 1 or count(self) ~= 1 then return "not written once" end
+    end,
+    again = function(self)
+      local before = count(self)
+      if before > 1 then return "written more than once" end
+      if not self.db:start("INSERT INTO t VALUES ($1)", TEXT) then return "not started" end
+      if self.db:finish().changes ~= 1 or count(self) ~= before + 1 then return "not written" end
+    end,
+    disturb = disturb },
+  { name = "connection:finish", covers = "koresms.postgres.connection:finish",
+    new = function()
+      local self = new_table()
+      assert(self.db:start("INSERT INTO t VALUES ($1)", TEXT))
+      return self
+    end, close = close, once = true,
+    run = function(self) return self.db:finish() end,
+    right = function(self, rows)
+      if type(rows) ~= "table" or rows.changes ~= 1 then return "another answer" end
+      if count(self) ~= 1 then return "another number of rows" end
+    end,
+    again = function(self) if count(self) ~= 1 then return "another number of rows" end end },
   { name = "connection:limit", covers = "koresms.postgres.connection:limit", new = new,
     close = close, quiet = true,
     run = function(self) return self.db:limit(3) end, right = function() end },
