@@ -103,6 +103,7 @@ return {
     right = function(self, started, why)
       if self.closed and started == nil and why == "the connection is closed" then return nil end
       if started ~= true then return "not started: " .. tostring(why) end
+      if self.closed then return self.db:finish() and "an answer of a closed connection" end
       if self.db:finish().changes ~= 1 or count(self) ~= 1 then return "not written once" end
     end,
     again = function(self)
