@@ -270,7 +270,7 @@ for _, kind in ipairs(kinds) do
 end
 sends()
 peers()
-turns()
 imports()
+turns()
 million()
 if cluster then cluster:stop() end
