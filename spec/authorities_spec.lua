@@ -82,8 +82,13 @@ describe("the authorities of a connection", function()
     assert.truthy(result.message:find("setting ca_file", 1, true), result.message)
     write("changing.pem", own)
     assert(after:send { to = TO })
-    client:close()
-    after:close()
+    -- In place, as long as before, within the same second.
+    local file = assert(io.open(path, "w"))
+    assert(file:write(("#"):rep(#own)))
+    assert(file:close())
+    local last = new(path)
+    assert.equal("tls", failing(last).code)
+    for _, each in ipairs { client, after, last } do each:close() end
   end)
 
   it("are those of its client, however many there are", function()

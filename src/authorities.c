@@ -7,6 +7,8 @@
 ** libcurl is handed them in the callback that it has for that. Where this cannot be done, libcurl
 ** reads them by itself.
 */
+#define _DEFAULT_SOURCE /* st_ctim */
+
 #include "engine.h"
 
 #include <dlfcn.h>
@@ -24,7 +26,8 @@
 #define KEPT 8
 
 typedef struct {
-    char *file; /* NULL in an unused place */
+    char *file;      /* NULL in an unused place */
+    int with_folder; /* the system's folder besides */
     struct stat state, folder_state;
     X509_STORE *store;
 } parsed_file;
@@ -129,10 +132,17 @@ void ksms_release_authorities(void *held)
         openssl.store_free((X509_STORE *)held);
 }
 
+#if defined(__APPLE__)
+#define changed_at st_ctimespec
+#else
+#define changed_at st_ctim
+#endif
+
 static int is_same(const struct stat *a, const struct stat *b)
 {
     return a->st_dev == b->st_dev && a->st_ino == b->st_ino && a->st_size == b->st_size
-           && a->st_mtime == b->st_mtime && a->st_ctime == b->st_ctime;
+           && a->changed_at.tv_sec == b->changed_at.tv_sec
+           && a->changed_at.tv_nsec == b->changed_at.tv_nsec;
 }
 
 /* NULL where they cannot be read: libcurl has the words for that. */
@@ -158,9 +168,11 @@ static X509_STORE *find_parsed(ksms_authorities *a, const char *file, const char
     int i;
     if (stat(file, &fresh.state) != 0 || (folder != NULL && stat(folder, &fresh.folder_state) != 0))
         return NULL;
+    fresh.with_folder = folder != NULL;
     for (i = 0; i < KEPT && place == NULL; i++) {
-        if (a->kept[i].file != NULL && strcmp(a->kept[i].file, file) == 0)
-            place = &a->kept[i];
+        parsed_file *k = &a->kept[i];
+        if (k->file != NULL && k->with_folder == fresh.with_folder && strcmp(k->file, file) == 0)
+            place = k;
     }
     if (place != NULL && is_same(&place->state, &fresh.state)
         && is_same(&place->folder_state, &fresh.folder_state))
