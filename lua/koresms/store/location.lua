@@ -12,7 +12,7 @@ end
 local function fault_of(rest)
   local authority, behind = rest:match("^([^/?]*)(.*)$")
   local _, signs = authority:gsub("@", "")
-  if signs > 1 or behind:match("^[^?]*"):find("@", 1, true) then
+  if signs > 1 or behind:find("@", 1, true) then
     return "the database's address has an '@' or a '/' too many; in a user's name or a password "
       .. "'@' is written %40, '/' %2F, '?' %3F, ':' %3A and '%' %25"
   end
@@ -34,6 +34,10 @@ function M.parse(text)
     if other then
       return nil, ("a store is a file of SQLite or postgres://..., not %s://"):format(
         #other <= 20 and other or "...")
+    end
+    if text:find("^postgres%a*[:/]+") or text:find("^%s*%l+%s*=.*%s%l+%s*=")
+      or text:find("password%s*=") then
+      return nil, "a database's address is written postgres://USER:PASSWORD@HOST/DATABASE"
     end
     return { kind = "sqlite", where = text, shown = text, password = false, prepare = true }
   end
