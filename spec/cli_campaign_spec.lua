@@ -252,7 +252,12 @@ for _, kind in ipairs(stores.kinds()) do describe("koresms campaign on " .. kind
     assert.equal(4, box:processed())
     assert.equal(1, status_of("outbox").total)
     must { "quota", "--per-minute", "false" }
+    must { "suppress", "+15550000057" }
     env.KORESMS_PER_MINUTE = "false"
+    status, result = send "+15550000057"
+    assert.same({ 1, "store", false }, { status, result.code, result.retryable })
+    assert.matches("those that get nothing", result.message)
+    assert.equal(4, box:processed())
     box:play { status = 500, when = "after" }
     status = send "+15550000052"
     assert.equal(4, status)

@@ -9,6 +9,7 @@ if paths.version ~= "jit" and not os.getenv "STORE_EVERY_LUA" then return end
 
 local command = require "spec.support.command"
 local core = require "koresms.core"
+local faults = require "spec.support.faults"
 local run = require "spec.support.run"
 local sandbox = require "koresms.sandbox"
 local shell = require "koresms.sandbox.shell"
@@ -24,6 +25,30 @@ setup(function() box = assert(sandbox.start { latency = 0.02 }) end)
 teardown(function()
   box:stop()
   stores.stop()
+end)
+
+describe("the permit of a single send", function()
+  it("counts until a window has passed since it left, however slow its connection is", function()
+    local bench = faults.start()
+    local row = { listen = { proxy = true, default = faults.step.after_reading(
+      faults.step.stall { seconds = 2 }, faults.step.tunnel()) } }
+    local proxy = bench:listen_for(row)
+    local store, where = stores.kinds()[1]:store { per_minute = LIMIT, per_hour = false }
+    local env = { KORESMS_HOST = box.plain, KORESMS_PER_MINUTE = tostring(LIMIT),
+      KORESMS_PROXY = proxy.origin }
+    for _, pair in ipairs(box.env) do env[pair[1]] = env[pair[1]] or pair[2] end
+    env.KORESMS_CA_FILE = nil
+    assert(box:control("DELETE", "/_sandbox/messages"))
+    local sent, said = shell.run(("%s %s bin/koresms send --to %s --store '%s' 2>&1"):format(
+      command.prefix(env), command.interpreter, URGENT, where))
+    assert.is_true(sent, said)
+    local left = box:get("/_sandbox/messages").messages[1].at
+    local link = store.own().link
+    local free = link.conn:run("select max(free_at) as at from koresms_permit")[1].at / 1000
+    assert.is_true(free - left >= 60, free - left)
+    store:close()
+    bench:stop()
+  end)
 end)
 
 for _, kind in ipairs(stores.kinds()) do describe("the quota of workers on " .. kind.name,

@@ -246,6 +246,17 @@ for _, kind in ipairs(stores.kinds()) do describe("a run on " .. kind.name, func
     assert.same({ 5, 15 }, { store:status("c").accepted, store:status("c").pending })
   end)
 
+  it("leaves a client that it was given as it was", function()
+    store:add("c", stores.messages(3))
+    local own = client { per_minute = 5 }
+    for _ in store:run { client = own, campaigns = { "c" } } do
+      assert.is_nil(own:stats().permits)
+      own:resume()
+    end
+    assert.equal(3, own:stats().accepted)
+    assert.equal(5, own:stats().permits)
+  end)
+
   it("refuses limits that the store does not have", function()
     local program = run.write(os.tmpname(), ([[require 'spec.support.paths'
       local store = assert(require("koresms").store(%q))
@@ -262,6 +273,16 @@ for _, kind in ipairs(stores.kinds()) do describe("a run on " .. kind.name, func
   it("says which campaign is not there", function()
     assert.same({}, (go { campaigns = { "c", "d" } }))
     assert.matches("no campaign is called 'd'", (store:failure()))
+  end)
+
+  it("tells the last results once they are there", function()
+    store:add("c", stores.messages(3))
+    local began, told = core.clock(), nil
+    for _ in store:run { client = client(), campaigns = { "c" } } do
+      told = core.clock() - began
+    end
+    -- It looks at the campaign each half second.
+    assert.is_true(told < 0.4, told)
   end)
 
   it("gives each result soon, though nothing more can start", function()

@@ -81,6 +81,36 @@ for _, kind in ipairs(stores.kinds()) do describe("a store on " .. kind.name, fu
     assert.same({ 1, 1 }, { store:add("c", { { to = "+15559999999" }, { to = "+15559999999" } }) })
   end)
 
+  it("tells of each part by itself, whatever its source does with the store", function()
+    assert(store:create { name = "d" })
+    local n, to_close
+    local function source()
+      n = n + 1
+      if n == 15000 then assert.equal(1, (store:add("d", { { to = stores.number(n) } }))) end
+      if n == to_close then store:close() end
+      if n <= 25000 then return { to = stores.number(n) } end
+    end
+    n, to_close = 0, 15001
+    local added, text, code = store:add("c", source)
+    assert.same({ nil, "store" }, { added, code })
+    assert.matches("the connection is closed", text)
+    n, to_close = 15001, nil
+    assert.same({ 9999, 0 }, { store:add("c", source) })
+    n = 15000
+    assert.same({ 1, 9999 }, { store:add("c", source) })
+    n = 0
+    assert(store:suppress { stores.number(1) })
+    store:close()
+    local before = store:status("c").pending
+    assert.equal(1, store:status("d").pending)
+    assert(store:add("d", { { to = "+15557654321" } }))
+    local new, old = store:add("c", function()
+      n = n + 1
+      if n <= 15000 then return { to = stores.number(n) } end
+    end)
+    assert.same({ 25000, 25000 }, { before + new, new + old + 10000 })
+  end)
+
   it("stops at the first message that will not do, and keeps those before it", function()
     for i, bad in ipairs { { to = "5550000001" }, { to = "+15550000001", from = "x" },
       { to = "+15550000001", expires = "tomorrow" }, { to = "+15550000001", id = "a\0b" },
@@ -267,7 +297,9 @@ describe("a store's location", function()
   it("refuses an address whose password would be read as something else", function()
     for _, text in ipairs { "postgres://u:s3cret@x@h/db", "postgres://u:s3/cret@h/db",
       "postgres://u:s3cret @h/db", "postgres://h/db?prepare=s3cret", "mysql://u:s3cret@h/db", "",
-      "a\0b", "postgress://u:s3cret@h/db" } do
+      "a\0b", "postgress://u:s3cret@h/db", "postgres://u:s3cret?x@h/db",
+      "postgres://u:s3cret?x@/db", "postgres://u:s3/c?s3cret@h/db", "postgres:/u:s3cret@h/db",
+      "postgresql//u:s3cret@h/db", "host=h password=s3cret dbname=x", "password = s3cret" } do
       local found, why = location.parse(text)
       assert.is_nil(found, text)
       assert.is_nil(why:find("s3cret", 1, true))

@@ -91,6 +91,13 @@ function M.new(per_minute, per_hour)
   return self
 end
 
+--- A pacer that gives each permit, and knows no pause: somebody else paces.
+function M.unlimited()
+  local self = M.new(false, false)
+  function self.pause() end
+  return self
+end
+
 -- Whether the message is under way that goes first after a pause. One whose worker is gone, or
 -- asks for another permit, was broken off.
 local function is_out(probe, now)

@@ -96,27 +96,30 @@ end
 -- @treturn[2] ?number index of the message that will not do
 function M.run(link, campaign, messages)
   local pull, index, added = next_of(messages), 0, 0
-  local bad, new, text
-  link:added() -- of a call that an error has ended
+  local ended, bad, part, new, text
   repeat
-    local list, message, more = new_list(), nil, nil
-    while list.count < CHUNK and not bad do
-      message, more = pull()
-      if message == nil and not more then break end
-      index = index + 1
-      check(message, index)
-      local good, why, code = put(list, message)
-      if not good then bad = { why, code, index } end
+    local list = new_list()
+    while list.count < CHUNK and not ended do
+      local message, more = pull()
+      if message == nil and not more then
+        ended = true
+      else
+        index = index + 1
+        check(message, index)
+        local good, why, code = put(list, message)
+        if not good then ended, bad = true, { why, code, index } end
+      end
+    end
+    if part then
+      new, text = link:added(part)
+      if not new then return nil, text, "store" end
+      added, part = added + new, nil
     end
     if list.count > 0 then
-      new, text = link:add(campaign, list)
-      if not new then return nil, text, "store" end
-      added = added + new
+      part, text = link:add(campaign, list)
+      if not part then return nil, text, "store" end
     end
-  until bad or (message == nil and not more)
-  new, text = link:added()
-  if not new then return nil, text, "store" end
-  added = added + new
+  until not part
   if bad then return nil, bad[1], bad[2], bad[3] end
   return added, index - added
 end

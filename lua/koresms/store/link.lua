@@ -56,12 +56,26 @@ local function fail(self, text, code)
   return nil, tell(self, text), code
 end
 
--- Takes the answer to what was added last, where the server is still at it.
+-- Takes the answer for the messages that the server is still adding. It belongs to whoever added
+-- them, whatever is run in between.
 local function settle_adding(self)
-  if self.adding ~= true then return end
+  local part = self.adding
+  if not part then return end
   local rows, text, code = self.conn:finish()
-  self.adding = rows or { text = text, code = code }
+  self.adding = nil
+  if rows then
+    part.added = rows.changes
+  else
+    part.text, part.code = select(2, fail(self, text, code))
+  end
 end
+
+local function is_closed(self)
+  settle_adding(self)
+  return not self.conn
+end
+
+local CLOSED = "the connection is closed"
 
 --- Runs a statement by its name.
 -- @treturn[1] table rows
@@ -69,25 +83,39 @@ end
 -- @treturn[2] string for people
 -- @treturn[2] string the database's code
 function Link:run(name, ...)
-  if not self.conn then return nil, tell(self, "the connection is closed"), "08003" end
-  settle_adding(self)
+  if is_closed(self) then return nil, tell(self, CLOSED), "08003" end
   local rows, text, code = self.conn:run(self.dialect.statements[name], ...)
   if rows then return rows end
   return fail(self, text, code)
 end
 
---- Runs a function between `begin` and `commit`; it returns nil, text, code where it fails.
-function Link:transaction(body)
+local function transact(self, body)
   local ok, text, code = self:run("begin")
   if not ok then return nil, text, code end
-  local result
+  local conn, result = self.conn
   result, text, code = body()
+  if self.conn ~= conn then return nil, text or tell(self, CLOSED), code or "08003" end
   if result ~= nil then
     ok, text, code = self:run("commit")
     if ok then return result end
   end
   if self.conn then self:run("rollback") end
   return nil, text, code
+end
+
+--- Runs a function between `begin` and `commit`; it returns nil, text, code where it fails. It
+-- must not open the link.
+function Link:transaction(body)
+  self.unsettled = true
+  local result, text, code = transact(self, body)
+  self.unsettled = false
+  return result, text, code
+end
+
+-- Where an error broke off a transaction, it may still be open, and all that is run would belong to
+-- it. Its connection is closed, which rolls it back.
+local function leave_unsettled(self)
+  if self.unsettled then self:close() end
 end
 
 -- Whether there is a store, and of which version. Returns a number, 0 where there is none.
@@ -110,7 +138,7 @@ local function version_of(self)
 end
 
 local function migrate(self, create)
-  self.conn:limit(MIGRATION_LIMIT)
+  self.dialect.limit(self.conn, MIGRATION_LIMIT, self.location)
   local ok, text, code = self:transaction(function()
     local locked, why, reason = self:run("lock_schema")
     if not locked then return nil, why, reason end
@@ -134,7 +162,7 @@ local function migrate(self, create)
     if made then return create(self) end
     return true
   end)
-  if self.conn then self.conn:limit(self.limit) end
+  if self.conn then self.dialect.limit(self.conn, self.limit, self.location) end
   return ok, text, code
 end
 
@@ -180,7 +208,9 @@ end
 -- @treturn[2] string
 -- @treturn[2] string the database's code, or "none", "newer", "foreign", "settings"
 function Link:open(create)
+  leave_unsettled(self)
   if self.conn and self.ready then return true end
+  self:close()
   if not create and is_missing_file(self) then return nil, tell(self, NONE), "none" end
   local ok, text, code = connect(self, create)
   if not ok then return nil, text, code end
@@ -209,40 +239,56 @@ function Link:open(create)
   return true
 end
 
---- Runs a turn; see koresms.store.postgres.
+--- The connection, for as long as nothing may be open on it that an error broke off.
+-- @treturn ?userdata nil where it is closed
+function Link:connection()
+  leave_unsettled(self)
+  return self.conn
+end
+
+--- How long each statement may take from now on.
+-- @tparam number seconds
+function Link:set_limit(seconds)
+  self.limit = seconds
+  if self.conn then self.dialect.limit(self.conn, seconds, self.location) end
+end
+
+--- Runs a turn; see koresms.store.postgres. Where an error breaks it off, nobody knows which rows
+-- it took: the connection is closed before anything else.
 function Link:turn(turn)
-  settle_adding(self)
+  if is_closed(self) then return nil, tell(self, CLOSED), "08003" end
+  self.unsettled = true
   local rows, text, code = self.dialect.turn(self.conn, turn)
+  self.unsettled = false
   if rows then return rows end
   return fail(self, text, code)
 end
 
---- How many were new of the messages that were added last; 0 where it was told already.
--- @treturn[1] number
--- @treturn[2] nil
--- @treturn[2] string
--- @treturn[2] string
-function Link:added()
-  settle_adding(self)
-  local rows = self.adding
-  self.adding = nil
-  if rows == nil then return 0 end
-  if rows.changes then return rows.changes end
-  return fail(self, rows.text, rows.code)
-end
-
 --- Adds messages; see koresms.store.postgres. The server works at it when this returns.
--- @treturn[1] number what `added` says of those before
+-- @treturn[1] table what `added` takes
 -- @treturn[2] nil
 -- @treturn[2] string
 -- @treturn[2] string
 function Link:add(campaign, list)
-  if not self.conn then return nil, tell(self, "the connection is closed"), "08003" end
-  local before, text, code = self:added()
-  if not before then return nil, text, code end
-  self.adding, text, code = self.dialect.add(self.conn, campaign, list)
-  if self.adding then return before end
-  return fail(self, text, code)
+  leave_unsettled(self)
+  if is_closed(self) then return nil, tell(self, CLOSED), "08003" end
+  local rows, text, code = self.dialect.add(self.conn, campaign, list)
+  if not rows then return fail(self, text, code) end
+  local part = { added = nil, text = nil, code = nil }
+  if rows == true then self.adding = part else part.added = rows.changes end
+  return part
+end
+
+--- Waits until messages have been added.
+-- @tparam table part of `add`
+-- @treturn[1] number how many were new
+-- @treturn[2] nil
+-- @treturn[2] string
+-- @treturn[2] string
+function Link:added(part)
+  if self.adding == part then settle_adding(self) end
+  if part.added then return part.added end
+  return nil, part.text, part.code
 end
 
 function Link:is_lost(code) return self.dialect.is_lost(code) end
@@ -250,8 +296,9 @@ function Link:is_bad_data(code) return self.dialect.is_bad_data(code) end
 
 --- Closes the connection. It may be opened again.
 function Link:close()
-  local conn = self.conn
-  self.conn, self.ready, self.adding = nil, false, nil
+  local conn, part = self.conn, self.adding
+  self.conn, self.ready, self.unsettled, self.adding = nil, false, false, nil
+  if part then part.text, part.code = tell(self, CLOSED), "08003" end
   if conn then conn:close() end
 end
 

@@ -146,6 +146,8 @@ M.statements = {
     order by id limit 2000]],
 
   -- A single send: its row is `sending` from the beginning, and its permits leave no reserve.
+  suppressed = [[select exists (select 1 from koresms_suppressed where recipient = $1::text)
+    as there]],
   single = [[insert into koresms_message
       (campaign, recipient, sender, ref, state, attempts, worker, at)
     select 1, $1::text, $2::text, $3::text, 'sending', 1, $4::bigint, clock_timestamp()
@@ -312,6 +314,20 @@ function M.is_bad_data(code)
   return class == "22" or class == "23"
 end
 
+-- The server gives a statement up a little earlier than we do.
+local function statement_timeout(seconds)
+  return ("set statement_timeout = %d"):format(seconds * 900)
+end
+
+--- How long each statement may take from now on. Where this fails, so does what comes next.
+-- @tparam table conn
+-- @tparam number seconds
+-- @tparam table location of koresms.store.location
+function M.limit(conn, seconds, location)
+  conn:limit(seconds)
+  if location.prepare then conn:run(statement_timeout(seconds)) end
+end
+
 --- Connects.
 -- @tparam table driver koresms.postgres
 -- @tparam table location of koresms.store.location
@@ -327,7 +343,7 @@ function M.connect(driver, location, options)
     -- Compiling a turn takes a hundred times as long as the turn. A pooler keeps no settings:
     -- there they belong to the role.
     for _, text_of in ipairs { "set jit = off", "set synchronous_commit = on",
-      ("set statement_timeout = %d"):format(options.limit * 900) } do
+      statement_timeout(options.limit) } do
       local ok
       ok, text, code = conn:run(text_of)
       if not ok then return nil, text, code end

@@ -5,6 +5,7 @@ local core = require "koresms.core"
 local limits = require "koresms.store.limits"
 local link = require "koresms.store.link"
 local misuse = require "koresms.misuse"
+local pacer = require "koresms.pacer"
 local rota = require "koresms.store.rota"
 local states = require "koresms.store.states"
 local worker = require "koresms.store.worker"
@@ -44,12 +45,7 @@ local function check(options)
   end
 end
 
--- The store paces, and repeats: what the platform says about its limit goes into the store.
-local unpaced = { windows = {} }
-function unpaced.take() return nil end
-function unpaced.pause() end
-
--- A client whose pace and repeats are the store's.
+-- A client that repeats nothing, since the store does.
 local function make_client(options, new_client)
   local client = options.client
   if not client then
@@ -58,9 +54,7 @@ local function make_client(options, new_client)
       from = options.from }
     if not client then return nil, text end
   end
-  local session = client_module.session(client)
-  session.pacer = unpaced
-  return client, session.settings.timeout
+  return client, client_module.session(client)
 end
 
 local Run = {}
@@ -153,7 +147,8 @@ local function source(self, free)
   if CAN_YIELD and #works.stored > 0 then coroutine.yield(TELL) end
   if when == false then return nil end
   if self.on_wait then self.on_wait(self.rota.waits, when - clock()) end
-  return false, when
+  -- What is in flight is stored as soon as all of it has ended.
+  return false, when, in_flight(self) > 0
 end
 
 -- Asked by the stream at least twice a second.
@@ -174,6 +169,7 @@ local function receive(self, result)
     run = states.new_run()
     self.runs[row.campaign] = run
   end
+  if in_flight(self) == 0 then self.rota:look_again(row.campaign) end
   local step = states.follow(run, result)
   result.campaign = self.rota:name(row.campaign)
   if step.pause then self.pauses[row.campaign] = step.pause end
@@ -221,8 +217,8 @@ local function finish(self)
   self.closed = true
   local works = self.worker
   works:close()
-  works.link.limit = link.LIMIT
-  if works.link.conn then works.link.conn:limit(link.LIMIT) end
+  works.link:set_limit(link.LIMIT)
+  self.session.pacer = self.own_pacer
   if self.owns_client then self.client:close() end
   if self.lock then self.lock:close() end
   if works.problem or works.complaint then self.fail(works.problem or works.complaint) end
@@ -288,16 +284,17 @@ function M.open(store, options, open, failed)
   check(options)
   local own = store.own()
   own.unstored, own.outcome = nil, nil
-  local function refuse(text)
-    failed(store, text)
+  local conn, text
+  local function refuse(why)
+    if conn then conn:set_limit(link.LIMIT) end
+    failed(store, why)
     return nothing
   end
-  local conn, text = open(store)
+  conn, text = open(store)
   if not conn then return refuse(text) end
   local settings, fault = limits.of_settings()
   if not settings then return refuse(fault) end
-  conn.limit = LIMIT
-  conn.conn:limit(LIMIT)
+  conn:set_limit(LIMIT)
   local account
   account, text = conn:run("account")
   if not account then return refuse(text) end
@@ -306,8 +303,8 @@ function M.open(store, options, open, failed)
   local list
   list, text = rota.new(conn, options.campaigns, options.stay)
   if not list then return refuse(text) end
-  local client, timeout = make_client(options, own.new_client)
-  if not client then return refuse(timeout) end
+  local client, session = make_client(options, own.new_client)
+  if not client then return refuse(session) end
   local lock
   lock, text = take_lock(conn)
   if not lock then return refuse(text) end
@@ -318,13 +315,16 @@ function M.open(store, options, open, failed)
     return refuse(text)
   end
   local self = setmetatable({
-    worker = works, rota = list, client = client, timeout = timeout,
+    worker = works, rota = list, client = client, session = session,
+    own_pacer = session.pacer, timeout = session.settings.timeout,
     owns_client = not options.client, own = own, lock = lock ~= true and lock or nil,
     concurrency = options.concurrency, asks = options.stop,
     on_wait = options.on_wait, fail = function(why) failed(store, why) end,
     ready = {}, begun = {}, runs = {}, pauses = {}, handed = 0, received = 0,
     thread = coroutine.create(loop),
   }, Run)
+  -- What the platform says about its limit goes into the store.
+  session.pacer = pacer.unlimited()
   local closer = setmetatable({}, { __close = function() leave(self) end })
   return function() return next_result(self) end, nil, nil, closer
 end

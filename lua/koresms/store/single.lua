@@ -8,6 +8,7 @@ local client_module = require "koresms.client"
 local core = require "koresms.core"
 local results = require "koresms.result"
 local limits = require "koresms.store.limits"
+local pacer = require "koresms.pacer"
 local states = require "koresms.store.states"
 local worker = require "koresms.store.worker"
 
@@ -24,14 +25,27 @@ local function not_sent(message, code, text, retryable)
     attempts = 0, id = message.id, from = message.from, to = message.to, elapsed = 0 }
 end
 
--- Permits of all windows and the row, or nothing. Returns the row; false where there is no permit.
+-- Permits of all windows and the row, or nothing. Returns the row; false where there is no permit;
+-- or nil, text, and whether it is worth to try again.
 local function mark(works, message)
-  local link, account = works.link, works.account
-  local short = false
-  local row, text, code = link:transaction(function()
+  local link = works.link
+  local short, refused = false, false
+  local row, text = link:transaction(function()
+    local found, why, reason = link:run("suppressed", message.to)
+    if not found then return nil, why, reason end
+    if found[1].there == true or found[1].there == 1 then
+      refused = true
+      return nil, "the number is on the store's list of those that get nothing"
+    end
+    -- They may have changed while a permit was waited for.
+    local rows
+    rows, why, reason = link:run("account")
+    if not rows then return nil, why, reason end
+    local account = rows[1]
+    works.account = account
     for _, window in ipairs(limits.windows) do
       if account[window.name] then
-        local rows, why, reason = link:run("take_permit", window.span, works.margin)
+        rows, why, reason = link:run("take_permit", window.span, works.margin)
         if not rows then return nil, why, reason end
         if not rows[1] then
           short = true
@@ -39,7 +53,7 @@ local function mark(works, message)
         end
       end
     end
-    local rows, why, reason = link:run("single", message.to, message.from, message.id, works.number)
+    rows, why, reason = link:run("single", message.to, message.from, message.id, works.number)
     return rows and rows[1], why, reason
   end)
   if row then
@@ -47,7 +61,7 @@ local function mark(works, message)
     return row
   end
   if short then return false end
-  return nil, text, code
+  return nil, text, not refused
 end
 
 -- Seconds until it is worth to ask again; nil where the store failed.
@@ -68,9 +82,9 @@ local function take(works, message, deadline)
     if not wait then return nil, not_sent(message, "store", text, true) end
     if wait <= 0 then
       local began = clock()
-      local row, why = mark(works, message)
+      local row, why, retryable = mark(works, message)
       if row then return row, began + works.margin - 0.5 end
-      if row == nil then return nil, not_sent(message, "store", why, true) end
+      if row == nil then return nil, not_sent(message, "store", why, retryable) end
     end
     if clock() + math.min(wait, LOOK) >= deadline then
       local result = not_sent(message, "rate_limited",
@@ -130,13 +144,16 @@ function M.send(store, client, message, timeout)
   if fault then return not_sent(message, "store", fault) end
   link:run("lease", works.number, works.name, timeout + worker.LEASE)
   local session = client_module.session(client)
-  session.pacer = { windows = {}, take = function() return nil end, pause = function() end }
+  session.pacer = pacer.unlimited()
+  -- It has no connection yet, and its permit has to count until it leaves.
+  works.margin = math.min(works.margin + session.settings.connect_timeout, worker.MARGIN_MAX)
   local row, until_when = take(works, message, deadline)
   if not row then
     works:close()
     return until_when
   end
   local result
+  message.start_before = until_when
   if clock() < until_when and clock() < deadline then
     local sent, _, _, failure = client:send(message, { retries = 0, timeout = deadline - clock() })
     result = sent or failure

@@ -117,6 +117,8 @@ M.statements = {
     where +campaign = ?1 and id > ?3 and (?2 is null or state = ?2)
     order by id limit 2000]],
 
+  suppressed = [[select exists (select 1 from koresms_suppressed where recipient = ?1)
+    as there]],
   single = [[insert into koresms_message
       (campaign, recipient, sender, ref, state, attempts, worker, at)
     values (1, ?1, ?2, ?3, 'sending', 1, ?4, unixepoch()) returning id, attempts]],
@@ -216,7 +218,8 @@ end
 -- `shift`: milliseconds by which the wall clock was set since the last turn.
 function M.turn(conn, t)
   local ok, text, code = conn:run(Q.begin)
-  if not ok then return nil, text, code end
+  -- What it holds was not looked at yet.
+  if not ok then return nil, text, M.is_bad_data(code) and "commit" or code end
   local rows
   rows, text, code = steps(conn, t)
   if not rows then
@@ -279,6 +282,9 @@ local settings = {
   { "pragma synchronous", "synchronous", 2 },
   { "pragma foreign_keys = on" },
 }
+
+--- How long each statement may take from now on; see koresms.store.postgres.
+function M.limit(conn, seconds) conn:limit(seconds) end
 
 --- Connects; see koresms.store.postgres.
 function M.connect(driver, location, options)

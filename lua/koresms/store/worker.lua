@@ -36,7 +36,8 @@ M.PATIENCE = 60
 
 -- A permit is kept for its window and so many seconds more, and its message leaves at least
 -- SLACK before that. Where the store takes longer, the margin grows.
-local MARGIN, MARGIN_MAX, SLACK = 1.0, 30, 0.5
+local MARGIN, SLACK = 1.0, 0.5
+M.MARGIN_MAX = 30
 
 -- Milliseconds by which the wall clock may wander from ours between two turns.
 local SHIFT = 200
@@ -148,7 +149,7 @@ end
 --- Makes the connection good again, where it is time to. Returns whether it is. A connection that
 -- others have opened meanwhile gets a new number, too.
 function Worker:ready()
-  local same = self.conn ~= nil and self.link.conn == self.conn
+  local same = self.conn ~= nil and self.link:connection() == self.conn
   if same and not self.failing_since then return true end
   if self.fatal or clock() < self.retry_at then return false end
   if same then return true end
@@ -259,7 +260,7 @@ end
 -- The margin follows how long the store takes.
 local function adapt(self, late)
   if late then
-    self.margin = math.min(self.margin * 2, MARGIN_MAX)
+    self.margin = math.min(self.margin * 2, M.MARGIN_MAX)
   else
     self.margin = math.max(self.margin * 0.99, MARGIN)
   end
@@ -353,7 +354,7 @@ end
 
 --- Ends the worker. Its lease goes where it has stored all that it knows.
 function Worker:close()
-  if self.conn and self.link.conn == self.conn and #self.endings == 0
+  if self.conn and self.link:connection() == self.conn and #self.endings == 0
     and not self.failing_since then
     self.link:run("lease", self.number, self.name, -1)
   end
