@@ -20,8 +20,11 @@ if [ ! -x $BENCH_PYTHON ]; then BENCH_PYTHON=python3; fi
 if [ "${BENCH_INSTALL-}" ]; then
   root=
   if [ "$(id -u)" != 0 ]; then root=sudo; fi
+  # A Node of another origin does not go with Debian's.
+  node=
+  command -v npm >/dev/null || node="nodejs npm"
   $root env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends \
-    --no-remove wrk lua-socket lua-http lua5.1 python3-requests python3-aiohttp nodejs npm
+    --no-remove wrk lua-socket lua-http lua5.1 python3-requests python3-aiohttp $node
 fi
 
 if ! command -v nginx >/dev/null; then
