@@ -7,6 +7,7 @@ local checking_proxy = require "spec.support.checking_proxy"
 local command = require "spec.support.command"
 local core = require "koresms.core"
 local curl = require "koresms.curl"
+local faults = require "spec.support.faults"
 local koresms = require "koresms"
 local openresty_support = require "spec.support.openresty"
 local paths = require "spec.support.paths"
@@ -290,5 +291,27 @@ describe("a proxy's user and password", function()
     assert(check(all, 1) > 100)
     look("nginx's log", nginx:log())
     assert.equal("", nginx:log())
+  end)
+end)
+
+describe("a proxy whose answer has no end", function()
+  it("is left when the time is over, by all that connect through it", function()
+    local bench = faults.start()
+    local step = faults.step
+    local proxy = bench:listen { default = step.after_reading(step.endless { what = "header" }) }
+    local client = assert(koresms.new { host = "https://127.0.0.1:9", bot_id = "st-1",
+      token = "t.o.k", from = "+19876543210", proxy = proxy.origin, per_minute = false,
+      retries = 0, timeout = 0.3 })
+    local list, count = {}, 0
+    for i = 1, 16 do list[i] = { to = ("+1555%07d"):format(i) } end
+    for result in client:send_many(list, { concurrency = 16 }) do
+      count = count + 1
+      assert.equal("not_sent", result.outcome)
+      -- To read all that libcurl would takes each of them a quarter of a second.
+      assert.is_true(result.elapsed < 1.3, result.elapsed)
+    end
+    assert.equal(16, count)
+    client:close()
+    bench:stop()
   end)
 end)

@@ -123,6 +123,21 @@ static int on_close(void *p, curl_socket_t fd)
     return close_socket(e, fd);
 }
 
+/*
+** While something comes from a proxy, libcurl reads its answer and looks at no clock. This is asked
+** meanwhile, and ends that where the time is over.
+*/
+static int on_progress(void *p, curl_off_t to_get, curl_off_t got, curl_off_t to_send,
+                       curl_off_t sent)
+{
+    const ksms_connection *c = (const ksms_connection *)p;
+    const ksms_request *r = c->request;
+    double now = ksms_now();
+    (void)to_get, (void)got, (void)to_send, (void)sent;
+    return r != NULL
+           && (now >= r->deadline || (now - c->made) * 1000 >= (double)r->connect_timeout);
+}
+
 /* What all connections have in common: TLS, proxy, sockets, limits. */
 static CURLcode set_options(ksms_connection *c, long connect_timeout)
 {
@@ -153,6 +168,11 @@ static CURLcode set_options(ksms_connection *c, long connect_timeout)
     if (e->proxy_user != NULL) {
         set(CURLOPT_PROXYUSERNAME, e->proxy_user);
         set(CURLOPT_PROXYPASSWORD, e->proxy_password);
+    }
+    if (e->proxy != NULL) {
+        set(CURLOPT_XFERINFOFUNCTION, on_progress);
+        set(CURLOPT_XFERINFODATA, c);
+        set(CURLOPT_NOPROGRESS, 0L);
     }
     set(CURLOPT_PROXY_SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2);
     set(CURLOPT_HTTPPROXYTUNNEL, 1L);
@@ -258,6 +278,7 @@ ksms_connection *ksms_connect(ksms_engine *e, ksms_request *r)
         rc = CURLE_OUT_OF_MEMORY; /* nothing else can be wrong with a new handle */
     if (rc == CURLE_OK) {
         c->state = KSMS_CONNECTING;
+        c->made = ksms_now();
         e->connecting++;
         return c;
     }
@@ -322,7 +343,10 @@ static void connect_ended(ksms_connection *c, CURLcode code)
         return;
     }
     r->code = code != CURLE_OK ? code : CURLE_COULDNT_CONNECT;
-    memcpy(r->error, c->error, sizeof r->error);
+    if (code == CURLE_ABORTED_BY_CALLBACK)
+        r->code = CURLE_OPERATION_TIMEDOUT;
+    else
+        memcpy(r->error, c->error, sizeof r->error);
     ksms_fail_request(r, failed_phase(c->engine, c->easy), NULL);
 }
 
