@@ -101,10 +101,17 @@ return {
     new = new_table, close = close, once = true,
     run = function(self) return self.db:start("INSERT INTO t VALUES ($1)", TEXT) end,
     right = function(self, started, why)
+      if started ~= true then return "not started: " .. tostring(why) end
+      if self.db:finish().changes ~= 1 or count(self) ~= 1 then return "not written once" end
+    end,
+    -- A statement that is run before `finish` takes the place of the answer.
+    disturbed = function(self, started, why)
       if self.closed and started == nil and why == "the connection is closed" then return nil end
       if started ~= true then return "not started: " .. tostring(why) end
-      if self.closed then return self.db:finish() and "an answer of a closed connection" end
-      if self.db:finish().changes ~= 1 or count(self) ~= 1 then return "not written once" end
+      local rows, text, code = self.db:finish()
+      if self.closed then return rows and "an answer of a closed connection" end
+      if not rows and code ~= "08003" then return "not finished: " .. tostring(text) end
+      if count(self) ~= 1 then return "not written once" end
     end,
     again = function(self)
       local before = count(self)
