@@ -255,6 +255,20 @@ for _, kind in ipairs(stores.kinds()) do describe("a run on " .. kind.name, func
     end
     assert.equal(3, own:stats().accepted)
     assert.equal(5, own:stats().permits)
+    -- Two runs at once, of which the first one ends first.
+    store:add("c", stores.messages(2, 10))
+    local second = kind:store()
+    second:add("c", stores.messages(2, 20))
+    local one = store:run { client = own, campaigns = { "c" } }
+    local two = second:run { client = own, campaigns = { "c" } }
+    while one() do end
+    assert.is_nil(own:stats().permits)
+    while two() do end
+    assert.equal(7, own:stats().accepted)
+    assert.equal(5, own:stats().permits)
+    second:close()
+    assert.has_error(function() store:run { client = {} } end,
+      "bad argument #1 to 'run' (option 'client': a client expected)")
   end)
 
   it("refuses limits that the store does not have", function()

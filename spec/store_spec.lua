@@ -87,6 +87,10 @@ for _, kind in ipairs(stores.kinds()) do describe("a store on " .. kind.name, fu
     local function source()
       n = n + 1
       if n == 15000 then assert.equal(1, (store:add("d", { { to = stores.number(n) } }))) end
+      if n == 12000 then
+        for _ in store:run { campaigns = { "none" } } do end
+        assert.matches("no campaign", (store:failure()))
+      end
       if n == to_close then store:close() end
       if n <= 25000 then return { to = stores.number(n) } end
     end
@@ -285,6 +289,9 @@ describe("a store's location", function()
   it("tells a file from an address", function()
     assert.equal("sqlite", location.parse("a.db").kind)
     assert.equal("sqlite", location.parse("/x/postgres").kind)
+    for _, name in ipairs { "postgres/store.db", "/srv/password=1/a=b/x.db", "a b.db" } do
+      assert.equal("sqlite", location.parse(name).kind)
+    end
     local found = location.parse "postgres://u:secret@h:1/db?prepare=false&sslmode=disable"
     assert.same({ "postgres", false, true, "postgres://h:1/db",
       "postgresql://u:secret@h:1/db?sslmode=disable" },
@@ -299,7 +306,10 @@ describe("a store's location", function()
       "postgres://u:s3cret @h/db", "postgres://h/db?prepare=s3cret", "mysql://u:s3cret@h/db", "",
       "a\0b", "postgress://u:s3cret@h/db", "postgres://u:s3cret?x@h/db",
       "postgres://u:s3cret?x@/db", "postgres://u:s3/c?s3cret@h/db", "postgres:/u:s3cret@h/db",
-      "postgresql//u:s3cret@h/db", "host=h password=s3cret dbname=x", "password = s3cret" } do
+      "postgresql//u:s3cret@h/db", "host=h password=s3cret dbname=x", "password = s3cret",
+      " postgres://u:s3cret@h/db",
+      '"postgres://u:s3cret@h/db"', "jdbc:postgresql://u:s3cret@h/db", "Postgres:u:s3cret@h",
+      "postgres://u:s3cret" } do
       local found, why = location.parse(text)
       assert.is_nil(found, text)
       assert.is_nil(why:find("s3cret", 1, true))

@@ -62,12 +62,13 @@ local function settle_adding(self)
   local part = self.adding
   if not part then return end
   local rows, text, code = self.conn:finish()
-  self.adding = nil
   if rows then
     part.added = rows.changes
   else
-    part.text, part.code = select(2, fail(self, text, code))
+    part.text, part.code = tell(self, text), code
   end
+  self.adding = nil
+  if not rows then fail(self, text, code) end
 end
 
 local function is_closed(self)
@@ -103,19 +104,20 @@ local function transact(self, body)
   return nil, text, code
 end
 
---- Runs a function between `begin` and `commit`; it returns nil, text, code where it fails. It
--- must not open the link.
-function Link:transaction(body)
-  self.unsettled = true
-  local result, text, code = transact(self, body)
-  self.unsettled = false
-  return result, text, code
-end
-
 -- Where an error broke off a transaction, it may still be open, and all that is run would belong to
 -- it. Its connection is closed, which rolls it back.
 local function leave_unsettled(self)
   if self.unsettled then self:close() end
+end
+
+--- Runs a function between `begin` and `commit`; it returns nil, text, code where it fails. It
+-- must not open the link.
+function Link:transaction(body)
+  leave_unsettled(self)
+  self.unsettled = true
+  local result, text, code = transact(self, body)
+  self.unsettled = false
+  return result, text, code
 end
 
 -- Whether there is a store, and of which version. Returns a number, 0 where there is none.
@@ -248,14 +250,21 @@ end
 
 --- How long each statement may take from now on.
 -- @tparam number seconds
+-- @treturn[1] boolean true
+-- @treturn[2] nil
+-- @treturn[2] string
 function Link:set_limit(seconds)
   self.limit = seconds
-  if self.conn then self.dialect.limit(self.conn, seconds, self.location) end
+  if not self:connection() or is_closed(self) then return true end
+  local ok, text, code = self.dialect.limit(self.conn, seconds, self.location)
+  if ok then return true end
+  return fail(self, text, code)
 end
 
 --- Runs a turn; see koresms.store.postgres. Where an error breaks it off, nobody knows which rows
 -- it took: the connection is closed before anything else.
 function Link:turn(turn)
+  leave_unsettled(self)
   if is_closed(self) then return nil, tell(self, CLOSED), "08003" end
   self.unsettled = true
   local rows, text, code = self.dialect.turn(self.conn, turn)
@@ -272,9 +281,9 @@ end
 function Link:add(campaign, list)
   leave_unsettled(self)
   if is_closed(self) then return nil, tell(self, CLOSED), "08003" end
+  local part = { added = nil, text = nil, code = nil }
   local rows, text, code = self.dialect.add(self.conn, campaign, list)
   if not rows then return fail(self, text, code) end
-  local part = { added = nil, text = nil, code = nil }
   if rows == true then self.adding = part else part.added = rows.changes end
   return part
 end

@@ -13,8 +13,11 @@ local function fault_of(rest)
   local authority, behind = rest:match("^([^/?]*)(.*)$")
   local _, signs = authority:gsub("@", "")
   if signs > 1 or behind:find("@", 1, true) then
-    return "the database's address has an '@' or a '/' too many; in a user's name or a password "
-      .. "'@' is written %40, '/' %2F, '?' %3F, ':' %3A and '%' %25"
+    return "the database's address has an '@' or a '/' too many; in a name, a password or a "
+      .. "parameter '@' is written %40, '/' %2F, '?' %3F, ':' %3A and '%' %25"
+  end
+  if signs == 0 and authority:find(":[^%d:%],]*%a[^%]]*$") and not authority:find("^%[") then
+    return "the database's address has a port that is no number; a password is followed by @HOST"
   end
   if rest:find("[%c ]") then return "the database's address has a blank or a control character" end
 end
@@ -31,12 +34,14 @@ function M.parse(text)
   local scheme, rest = text:match("^(postgres%a*)://(.*)$")
   if not scheme then
     local other = text:match("^(%a[%w+.-]*)://")
-    if other then
+    if other and not other:lower():find("postgres", 1, true) then
       return nil, ("a store is a file of SQLite or postgres://..., not %s://"):format(
         #other <= 20 and other or "...")
     end
-    if text:find("^postgres%a*[:/]+") or text:find("^%s*%l+%s*=.*%s%l+%s*=")
-      or text:find("password%s*=") then
+    -- Addresses that are written otherwise hold passwords, too, and would be shown.
+    local plain = text:lower():gsub("^[%s\"']+", "")
+    if plain:find("://", 1, true) or plain:find("^postgres%a*[:;]") or plain:find("^postgres%a*//")
+      or plain:find("^%l+%s*=[^/]*%s%l+%s*=") or plain:find("^password%s*=") then
       return nil, "a database's address is written postgres://USER:PASSWORD@HOST/DATABASE"
     end
     return { kind = "sqlite", where = text, shown = text, password = false, prepare = true }

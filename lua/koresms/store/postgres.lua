@@ -319,13 +319,17 @@ local function statement_timeout(seconds)
   return ("set statement_timeout = %d"):format(seconds * 900)
 end
 
---- How long each statement may take from now on. Where this fails, so does what comes next.
+--- How long each statement may take from now on.
 -- @tparam table conn
 -- @tparam number seconds
 -- @tparam table location of koresms.store.location
+-- @treturn[1] table or true
+-- @treturn[2] nil
+-- @treturn[2] string
+-- @treturn[2] string
 function M.limit(conn, seconds, location)
   conn:limit(seconds)
-  if location.prepare then conn:run(statement_timeout(seconds)) end
+  return not location.prepare or conn:run(statement_timeout(seconds))
 end
 
 --- Connects.

@@ -3,7 +3,6 @@
 local client_module = require "koresms.client"
 local core = require "koresms.core"
 local limits = require "koresms.store.limits"
-local link = require "koresms.store.link"
 local misuse = require "koresms.misuse"
 local pacer = require "koresms.pacer"
 local rota = require "koresms.store.rota"
@@ -37,6 +36,9 @@ local function check(options)
   if concurrency and not (concurrency >= 1 and concurrency <= 1024 and concurrency % 1 == 0) then
     misuse.raise(WHERE .. " (option 'concurrency': a whole number from 1 to 1024 expected)")
   end
+  if options.client and not client_module.session(options.client) then
+    misuse.raise(WHERE .. " (option 'client': a client expected)")
+  end
   for i, name in ipairs(options.campaigns or {}) do
     if type(name) ~= "string" then
       misuse.raise(("%s (option 'campaigns': name %d: string expected, got %s)"):format(WHERE, i,
@@ -55,6 +57,18 @@ local function make_client(options, new_client)
     if not client then return nil, text end
   end
   return client, client_module.session(client)
+end
+
+-- While runs use a client, it has no pace of its own: what the platform says about its limit goes
+-- into the store.
+local function unpace(session, change)
+  local runs = (session.runs or 0) + change
+  if runs == 1 and change == 1 then
+    session.own_pacer, session.pacer = session.pacer, pacer.unlimited()
+  elseif runs == 0 then
+    session.own_pacer, session.pacer = nil, session.own_pacer
+  end
+  session.runs = runs
 end
 
 local Run = {}
@@ -217,8 +231,8 @@ local function finish(self)
   self.closed = true
   local works = self.worker
   works:close()
-  works.link:set_limit(link.LIMIT)
-  self.session.pacer = self.own_pacer
+  works.link:set_limit(self.limit_before)
+  unpace(self.session, -1)
   if self.owns_client then self.client:close() end
   if self.lock then self.lock:close() end
   if works.problem or works.complaint then self.fail(works.problem or works.complaint) end
@@ -284,9 +298,9 @@ function M.open(store, options, open, failed)
   check(options)
   local own = store.own()
   own.unstored, own.outcome = nil, nil
-  local conn, text
+  local conn, text, limit_before
   local function refuse(why)
-    if conn then conn:set_limit(link.LIMIT) end
+    if limit_before then conn:set_limit(limit_before) end
     failed(store, why)
     return nothing
   end
@@ -294,7 +308,10 @@ function M.open(store, options, open, failed)
   if not conn then return refuse(text) end
   local settings, fault = limits.of_settings()
   if not settings then return refuse(fault) end
-  conn:set_limit(LIMIT)
+  limit_before = conn.limit
+  local limited
+  limited, text = conn:set_limit(LIMIT)
+  if not limited then return refuse(text) end
   local account
   account, text = conn:run("account")
   if not account then return refuse(text) end
@@ -316,15 +333,14 @@ function M.open(store, options, open, failed)
   end
   local self = setmetatable({
     worker = works, rota = list, client = client, session = session,
-    own_pacer = session.pacer, timeout = session.settings.timeout,
+    limit_before = limit_before, timeout = session.settings.timeout,
     owns_client = not options.client, own = own, lock = lock ~= true and lock or nil,
     concurrency = options.concurrency, asks = options.stop,
     on_wait = options.on_wait, fail = function(why) failed(store, why) end,
     ready = {}, begun = {}, runs = {}, pauses = {}, handed = 0, received = 0,
     thread = coroutine.create(loop),
   }, Run)
-  -- What the platform says about its limit goes into the store.
-  session.pacer = pacer.unlimited()
+  unpace(session, 1)
   local closer = setmetatable({}, { __close = function() leave(self) end })
   return function() return next_result(self) end, nil, nil, closer
 end

@@ -284,7 +284,10 @@ local settings = {
 }
 
 --- How long each statement may take from now on; see koresms.store.postgres.
-function M.limit(conn, seconds) conn:limit(seconds) end
+function M.limit(conn, seconds)
+  conn:limit(seconds)
+  return true
+end
 
 --- Connects; see koresms.store.postgres.
 function M.connect(driver, location, options)
