@@ -342,6 +342,10 @@ static void connect_ended(ksms_connection *c, CURLcode code)
         ksms_fail_request(r, "connect", NO_DESCRIPTOR);
         return;
     }
+    if (code == CURLE_ABORTED_BY_CALLBACK && ksms_now() >= r->deadline) {
+        ksms_fail_request(r, "timeout", KSMS_NOT_CONNECTED);
+        return;
+    }
     r->code = code != CURLE_OK ? code : CURLE_COULDNT_CONNECT;
     if (code == CURLE_ABORTED_BY_CALLBACK)
         r->code = CURLE_OPERATION_TIMEDOUT;

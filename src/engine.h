@@ -36,6 +36,9 @@
 #pragma GCC visibility push(hidden)
 #endif
 
+/* Why a request has failed whose time was over before it had a connection. */
+#define KSMS_NOT_CONNECTED "no connection was made in time"
+
 typedef struct ksms_engine ksms_engine;
 typedef struct ksms_connection ksms_connection;
 typedef struct ksms_authorities ksms_authorities;

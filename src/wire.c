@@ -221,8 +221,7 @@ static void expire(ksms_engine *e, double now)
         if (r == NULL || r->deadline > now)
             continue;
         ksms_fail_request(r, "timeout",
-                          r->starts > 0 ? "no answer came in time"
-                                        : "no connection was made in time");
+                          r->starts > 0 ? "no answer came in time" : KSMS_NOT_CONNECTED);
     }
 }
 
