@@ -250,10 +250,14 @@ for _, kind in ipairs(stores.kinds()) do describe("a run on " .. kind.name, func
     store:add("c", stores.messages(3))
     local own = client { per_minute = 5 }
     for _ in store:run { client = own, campaigns = { "c" } } do
-      assert.is_nil(own:stats().permits)
+      assert.equal(5, own:stats().permits)
       own:resume()
     end
     assert.equal(3, own:stats().accepted)
+    assert.equal(5, own:stats().permits)
+    -- The pace of a run is not the client's.
+    store:add("c", stores.messages(10, 100))
+    assert.equal(10, go({ client = own }).accepted)
     assert.equal(5, own:stats().permits)
     -- Two runs at once, of which the first one ends first.
     store:add("c", stores.messages(2, 10))
@@ -262,9 +266,9 @@ for _, kind in ipairs(stores.kinds()) do describe("a run on " .. kind.name, func
     local one = store:run { client = own, campaigns = { "c" } }
     local two = second:run { client = own, campaigns = { "c" } }
     while one() do end
-    assert.is_nil(own:stats().permits)
+    assert.equal(5, own:stats().permits)
     while two() do end
-    assert.equal(7, own:stats().accepted)
+    assert.equal(17, own:stats().accepted)
     assert.equal(5, own:stats().permits)
     second:close()
     assert.has_error(function() store:run { client = {} } end,

@@ -209,6 +209,16 @@ function client:resume(...)
   session.pacer:resume(core.clock())
 end
 
+--- A stream as of `send_many`, at another pace than the client's.
+-- @tparam table self
+-- @param messages
+-- @tparam table options those of `send_many`, and `pacer`
+-- @treturn function as of `send_many`
+-- @local
+function M.stream_at(self, messages, options)
+  return stream.open(M.session(self), messages, options)
+end
+
 --- Asks the endpoint with a body that holds no numbers, so that no message is sent.
 -- @tparam table session
 -- @treturn table the transport's reply

@@ -79,11 +79,11 @@ local CLOSED = "the client or the stream was closed before the message started"
 
 --- What all messages of one send or stream have in common.
 -- @tparam table session
--- @tparam table options checked ones
+-- @tparam table options checked ones; `pacer`: one in place of the client's
 -- @treturn table
 function M.plan(session, options)
   local settings = session.settings
-  return { sign = session.sign, from = settings.from,
+  return { sign = session.sign, from = settings.from, pacer = options.pacer or session.pacer,
     timeout = options.timeout or settings.timeout,
     connect_timeout = options.connect_timeout or settings.connect_timeout,
     retries = options.retries or settings.retries }
@@ -168,7 +168,7 @@ end
 local function wait_for_permit(session, worker, job)
   while true do
     local now = clock()
-    local when = session.pacer:take(now)
+    local when = job.plan.pacer:take(now)
     if not when then
       job.permit = true
       return nil
@@ -210,7 +210,7 @@ function M.prepare(session, worker, job)
   if not token then return not_sent("sign", text) end
   job.token, job.tries = token, job.tries + 1
   job.connect_timeout = job.plan.connect_timeout
-  local pacer = session.pacer
+  local pacer = job.plan.pacer
   if session.settings.on_event then
     tell(session, job, { kind = "attempt", attempt = job.tries })
     job.begun = clock()
@@ -226,7 +226,7 @@ end
 -- @treturn table the verdict
 -- @treturn ?number seconds of the pause
 function M.settle(session, job, reply)
-  local pacer, listens = session.pacer, session.settings.on_event
+  local pacer, listens = job.plan.pacer, session.settings.on_event
   if listens then
     tell(session, job, { kind = "attempt", attempt = job.tries, elapsed = clock() - job.begun,
       reused = reply.reused })

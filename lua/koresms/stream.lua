@@ -153,7 +153,7 @@ local function wait_for_permit(self, worker, job, now)
   while true do
     if self.left or session.closed then return nil end
     if is_away and is_away(worker) then return false end
-    local when = session.pacer:take(now, true)
+    local when = self.plan.pacer:take(now, true)
     if not when then return now end
     delivery.wait(session, worker, job, when)
     now = clock()

@@ -59,18 +59,6 @@ local function make_client(options, new_client)
   return client, client_module.session(client)
 end
 
--- While runs use a client, it has no pace of its own: what the platform says about its limit goes
--- into the store.
-local function unpace(session, change)
-  local runs = (session.runs or 0) + change
-  if runs == 1 and change == 1 then
-    session.own_pacer, session.pacer = session.pacer, pacer.unlimited()
-  elseif runs == 0 then
-    session.own_pacer, session.pacer = nil, session.own_pacer
-  end
-  session.runs = runs
-end
-
 local Run = {}
 Run.__index = Run
 
@@ -214,10 +202,12 @@ end
 
 -- The whole loop, in a coroutine: yields TELL where results have been stored.
 local function loop(self)
-  local options = { concurrency = self.concurrency, retries = 0,
+  -- What the platform says about its limit goes into the store.
+  local options = { concurrency = self.concurrency, retries = 0, pacer = pacer.unlimited(),
     timeout = math.min(self.timeout, worker.timeout_max()),
     stop = function() return stop(self) end }
-  for result in self.client:send_many(function(free) return source(self, free) end, options) do
+  local function pull(free) return source(self, free) end
+  for result in client_module.stream_at(self.client, pull, options) do
     receive(self, result)
     if not CAN_YIELD then self.worker:turn(0, 0) end
     if #self.worker.stored > 0 then coroutine.yield(TELL) end
@@ -232,7 +222,6 @@ local function finish(self)
   local works = self.worker
   works:close()
   works.link:set_limit(self.limit_before)
-  unpace(self.session, -1)
   if self.owns_client then self.client:close() end
   if self.lock then self.lock:close() end
   if works.problem or works.complaint then self.fail(works.problem or works.complaint) end
@@ -332,7 +321,7 @@ function M.open(store, options, open, failed)
     return refuse(text)
   end
   local self = setmetatable({
-    worker = works, rota = list, client = client, session = session,
+    worker = works, rota = list, client = client,
     limit_before = limit_before, timeout = session.settings.timeout,
     owns_client = not options.client, own = own, lock = lock ~= true and lock or nil,
     concurrency = options.concurrency, asks = options.stop,
@@ -340,7 +329,6 @@ function M.open(store, options, open, failed)
     ready = {}, begun = {}, runs = {}, pauses = {}, handed = 0, received = 0,
     thread = coroutine.create(loop),
   }, Run)
-  unpace(session, 1)
   local closer = setmetatable({}, { __close = function() leave(self) end })
   return function() return next_result(self) end, nil, nil, closer
 end
