@@ -6,12 +6,14 @@ local pacer = require "koresms.pacer"
 
 local SPAN = 60
 
+local JOB = { permit = false, told = false }
+
 -- Takes permits under one limit, one of them broken off at its n-th place, and then for some
 -- minutes all that there are. Returns what does not hold; true where there is no n-th place.
 local function play(limit, before, n)
   local mine, now, times = pacer.new(limit, false), 1000, {}
   local function take()
-    local when = mine:take(now)
+    local when = mine:take(now, false, JOB)
     if not when then times[#times + 1] = now end
     return when
   end
@@ -21,7 +23,7 @@ local function play(limit, before, n)
   end
   -- Those from before have just left the window.
   if before > 0 then now = now + SPAN + pacer.GUARD end
-  local fired, ok, when = breaker.run(n, mine.take, mine, now)
+  local fired, ok, when = breaker.run(n, mine.take, mine, now, false, JOB)
   if not fired then return true end
   if ok and not when then times[#times + 1] = now end
   local ends = now + 4 * SPAN

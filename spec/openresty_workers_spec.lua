@@ -58,7 +58,7 @@ describe("workers of one nginx", function()
       local taken, finish = {}, clock() + seconds
       while clock() < finish do
         local at = now()
-        if pacer:take(at) then
+        if pacer:take(at, false, {}) then
           ngx.sleep(0.001) -- all of them are awake when there are permits again
         else
           taken[#taken + 1] = ("%.6f"):format(at)
@@ -118,11 +118,11 @@ describe("workers of one nginx", function()
       where = { shared_dict = "shared_dict" } }
     if given.pause then p:pause(at, given.pause) end
     local taken = 0
-    while not p:take(at, given.stream) do
+    while not p:take(at, given.stream, { index = 1 }) do
       taken = taken + 1
       if taken > 10000 then break end
     end
-    return { taken, p:take(at, given.stream) } ]]
+    return { taken, p:take(at, given.stream, { index = 1 }) } ]]
 
   it("keep a share for single sends", function()
     local server = start { http = "lua_shared_dict sms 1m;" }
@@ -145,17 +145,17 @@ describe("workers of one nginx", function()
   local AFTER_PAUSE = [[
     local settings = { shared_dict = "sms", per_minute = 100, where = { shared_dict = "here" } }
     local p = assert(require("koresms.nginx.shared_pacer").open(settings))
-    local given, log = ..., {}
+    local given, log, job, other = ..., {}, { index = 1 }, { index = 2 }
     local function note(...) log[#log + 1] = { ... } end
     p:pause(2000, 30)
     note(p:paused(2010), p:permits(2010))
     if given.resume then p:resume(2010) end
     local at = given.resume and 2010 or 2030
     note(p:paused(at) or "none", p:permits(at))
-    note(p:take(at) or "taken")
-    if p.probe then p:ended(given.passed) end
-    note(p:take(at) or "taken", p.probe ~= nil)
-    note(p:take(at) or "taken", p:permits(at))
+    note(p:take(at, false, job) or "taken")
+    if p.probe then p:ended(job, given.passed) end
+    note(p:take(at, false, other) or "taken", p.probe ~= nil)
+    note(p:take(at, false, job) or "taken", p:permits(at))
     return log ]]
 
   it("let one message go first after a pause, unless it is ended by hand", function()
@@ -205,7 +205,7 @@ describe("workers of one nginx", function()
         now = now + 61 -- what the larger limit gave is a window old
         for _ = 1, 1000 do
           now = now + 61 / limit
-          if not pacer:take(now) then got[round] = got[round] + 1 end
+          if not pacer:take(now, false, {}) then got[round] = got[round] + 1 end
         end
       end
       return got ]])
@@ -250,7 +250,7 @@ describe("workers of one nginx", function()
         where = { shared_dict = "shared_dict" } }
       ngx.update_time()
       local taken, clock = 0, require("koresms.core").clock
-      while taken < 100 and not p:take(clock()) do taken = taken + 1 end
+      while taken < 100 and not p:take(clock(), false, {}) do taken = taken + 1 end
       return { taken, ngx.time(), clock() } ]]
     local before = server:run(TAKE_ALL)
     assert.equal(10, before[1])

@@ -239,7 +239,7 @@ describe("send_many", function()
       local before, begin = {}, core.clock()
       for i = 1, limit do before[i] = begin - 59.9 + math.random() * 2 end
       table.sort(before)
-      for _, at in ipairs(before) do assert.is_nil(session_of(c).pacer:take(at, true)) end
+      for _, at in ipairs(before) do assert.is_nil(session_of(c).pacer:take(at, true, {})) end
       local ended = {}
       for result in c:send_many(list(limit), { concurrency = math.random(64) }) do
         assert.equal("accepted", result.outcome)

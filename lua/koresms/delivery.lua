@@ -168,7 +168,7 @@ end
 local function wait_for_permit(session, worker, job)
   while true do
     local now = clock()
-    local when = job.plan.pacer:take(now)
+    local when = job.plan.pacer:take(now, false, job)
     if not when then
       job.permit = true
       return nil
@@ -198,24 +198,19 @@ local function pause_of(reply)
   return math.min(seconds or 60 - now % 60, PAUSE_MAX)
 end
 
---- Gets a job ready for a request: waits for its permit, and signs.
+--- Gets a job that has its permit ready for a request.
 -- @tparam table session
--- @tparam table worker
 -- @tparam table job
 -- @treturn ?table a verdict, where it must not leave
-function M.prepare(session, worker, job)
-  local refused = not job.permit and wait_for_permit(session, worker, job)
-  if refused then return refused end
+function M.prepare(session, job)
   local token, text = job.plan.sign()
   if not token then return not_sent("sign", text) end
   job.token, job.tries = token, job.tries + 1
   job.connect_timeout = job.plan.connect_timeout
-  local pacer = job.plan.pacer
   if session.settings.on_event then
     tell(session, job, { kind = "attempt", attempt = job.tries })
     job.begun = clock()
   end
-  if pacer.probe then pacer:begin(clock()) end
   return nil
 end
 
@@ -233,7 +228,7 @@ function M.settle(session, job, reply)
   end
   local judged = verdict.judge(reply, job.token)
   if pacer.probe then
-    pacer:ended(reply.status ~= nil and judged.code ~= "rate_limited")
+    pacer:ended(job, reply.status ~= nil and judged.code ~= "rate_limited")
   end
   job.token = nil
   if reply.starts > 0 then
@@ -250,7 +245,10 @@ end
 
 -- One request of a job. Returns its verdict, and the seconds of a pause that began with it.
 local function attempt(session, worker, job)
-  local refused = M.prepare(session, worker, job)
+  -- A repeat may have its permit still: where the request before could not be sent.
+  local has_one = job.permit and job.tries == 0
+  local refused = not has_one and wait_for_permit(session, worker, job)
+    or M.prepare(session, job)
   if refused then return refused end
   return M.settle(session, job, worker:exchange(job))
 end

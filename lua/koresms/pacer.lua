@@ -11,8 +11,8 @@ local BUCKETS = 1000
 -- Requests do not take equally long to arrive: what leaves 60 s apart may arrive closer.
 local GUARD = 0.1
 
--- After a pause one message of a stream goes first (single sends go one by one anyway). The others
--- ask again so often (seconds) whether it has passed, and no longer wait for it after so many.
+-- After a pause one message goes first. The others ask again so often (seconds) whether it has
+-- passed, and no longer wait for it after so many.
 local PROBE_INTERVAL, PROBE_MAX = 0.05, 1
 
 local running, status = coroutine.running, coroutine.status
@@ -98,11 +98,20 @@ function M.unlimited()
   return self
 end
 
--- Whether the message is under way that goes first after a pause. One whose worker is gone, or
--- asks for another permit, was broken off.
-local function is_out(probe, now)
-  local prober = probe.prober
-  return prober and probe.ends > now and prober ~= running() and status(prober) ~= "dead"
+--- Who sends a message: of a stream the job itself, since one coroutine may start many; else the
+-- coroutine, since one that asks again is not waiting for what it sent before.
+-- @tparam table job
+-- @return a table, a coroutine, or "main" where Lua 5.1 has no name for it
+function M.sender(job)
+  return job.index and job or running() or "main"
+end
+
+-- Whether the message is under way that goes first after a pause: not where it was broken off.
+local function is_out(probe, sender, now)
+  local first = probe.sender
+  if not first or first == sender or probe.ends <= now then return false end
+  if type(first) == "thread" then return status(first) ~= "dead" end
+  return not first.told
 end
 
 -- When all windows have a permit; nil where they do now.
@@ -123,17 +132,27 @@ function pacer:due(now, stream)
   return self.resume_at > now and self.resume_at or full_until(self, now, stream)
 end
 
---- Takes a permit, of all windows or of none.
+--- Takes a permit, of all windows or of none. After a pause one message goes first, whether it has
+-- its permit already or not.
 -- @tparam number now seconds on a clock that is never set back
--- @tparam ?boolean stream leave the share of single sends alone
+-- @tparam boolean stream leave the share of single sends alone
+-- @tparam table job whose permit it is: `permit` is whether it has one, `index` is set in a stream,
+--   `told` once it has ended
 -- @treturn ?number nil where it was taken, else the time at which to ask again, on the
 --   same clock
-function pacer:take(now, stream)
+function pacer:take(now, stream, job)
   if self.resume_at > now then return self.resume_at end
-  if stream and self.probe and is_out(self.probe, now) then return now + PROBE_INTERVAL end
-  local when, windows = full_until(self, now, stream), self.windows
-  if when then return when end
-  for i = 1, #windows do windows[i]:spend(now) end
+  local probe, sender = self.probe, nil
+  if probe then
+    sender = M.sender(job)
+    if is_out(probe, sender, now) then return now + PROBE_INTERVAL end
+  end
+  if not job.permit then
+    local when, windows = full_until(self, now, stream), self.windows
+    if when then return when end
+    for i = 1, #windows do windows[i]:spend(now) end
+  end
+  if probe then self.probe = { sender = sender, ends = now + PROBE_MAX } end
   return nil
 end
 
@@ -146,21 +165,12 @@ function pacer:pause(now, seconds)
   self.probe = {}
 end
 
---- A request begins: the first one after a pause, where `probe` is set.
--- @tparam number now
-function pacer:begin(now)
-  if not is_out(self.probe, now) then
-    self.probe = { prober = running(), ends = now + PROBE_MAX }
-  end
-end
-
---- A request has ended, and not because the platform is throttled.
--- @tparam boolean passed whether the platform has answered
-function pacer:ended(passed)
+--- A request has ended.
+-- @tparam table job
+-- @tparam boolean passed whether the platform has answered, and does not throttle
+function pacer:ended(job, passed)
   local probe = self.probe
-  if probe and probe.prober and probe.prober == running() then
-    self.probe = not passed and {} or nil
-  end
+  if probe and probe.sender == M.sender(job) then self.probe = not passed and {} or nil end
 end
 
 --- Permits that could be had at once.

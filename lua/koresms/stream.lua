@@ -153,7 +153,7 @@ local function wait_for_permit(self, worker, job, now)
   while true do
     if self.left or session.closed then return nil end
     if is_away and is_away(worker) then return false end
-    local when = self.plan.pacer:take(now, true)
+    local when = self.plan.pacer:take(now, true, job)
     if not when then return now end
     delivery.wait(session, worker, job, when)
     now = clock()
@@ -265,11 +265,10 @@ function Stream:close()
 end
 
 --- Gets a message ready for its first request.
--- @tparam table worker
 -- @tparam table job
 -- @treturn boolean whether it may leave; it has its result otherwise
-function Stream:prepare(worker, job)
-  local refused = delivery.prepare(self.session, worker, job)
+function Stream:prepare(job)
+  local refused = delivery.prepare(self.session, job)
   if refused then put(self, job, delivery.result(self.session, job, refused)) end
   return not refused
 end

@@ -173,7 +173,7 @@ end
 function Pool:pulled(worker, job)
   if not job then return end
   local stream, transport = self.stream, self.transport
-  if not stream:prepare(worker, job) then return end
+  if not stream:prepare(job) then return end
   if worker.replaced then return answered(stream, worker, job, transport:exchange(job)) end
   local idle = self.idle
   local place = idle[#idle]

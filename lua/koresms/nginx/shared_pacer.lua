@@ -23,8 +23,6 @@ local DELETE_EVERY, DELETED_MAX = 8, 32
 -- name and the pause's number.
 local FIRST, PASSED = "koresms:first:", 0
 
-local running = coroutine.running
-
 -- Of the dictionary's memory: a record, and what nginx keeps for itself.
 local RECORD, OVERHEAD = 130, 16384
 
@@ -87,6 +85,8 @@ function Log:append(n, value, now)
   return true
 end
 
+local no_windows = {}
+
 local Shared = {}
 Shared.__index = Shared
 
@@ -120,14 +120,15 @@ end
 
 -- When to ask again, where another message goes first after a pause; nil where this one does, or
 -- the first has passed.
-local function wait_for_first(self, pause, now)
-  local key, dict = FIRST .. pause, self.pauses.dict
+local function wait_for_first(self, pause, now, job)
+  local key, dict, probe = FIRST .. pause, self.pauses.dict, self.probe
+  if probe and probe.key == key and probe.sender == pacer.sender(job) then return nil end
   local first = dict:get(key)
   if not first then
     local done, text = dict:safe_add(key, now)
     if done then
       dict:delete(FIRST .. pause - 1)
-      self.probe = { prober = running(), key = key }
+      self.probe = { sender = pacer.sender(job), key = key }
       return nil
     end
     if text ~= "exists" then return nil end
@@ -138,16 +139,16 @@ local function wait_for_first(self, pause, now)
 end
 
 --- As in koresms.pacer. After a pause one message of all workers goes first.
-function Shared:take(now, stream)
-  local last = self.pauses:last()
+function Shared:take(now, stream, job)
+  local last, windows = self.pauses:last(), job.permit and no_windows or self.windows
   local when = last > 0 and self.pauses:read(last) or 0
-  for _, window in ipairs(self.windows) do
+  for _, window in ipairs(windows) do
     when = math.max(when, due(window, window.permits:last() + 1, stream and window.reserve or 0))
   end
   if when > now then return when end
-  when = last > 0 and wait_for_first(self, last, now)
+  when = last > 0 and wait_for_first(self, last, now, job)
   if when then return when end
-  for _, window in ipairs(self.windows) do
+  for _, window in ipairs(windows) do
     -- Another process may have been faster. What was taken of the first window is lost then.
     when = spend(self, window, now, stream and window.reserve or 0)
     if when then return when end
@@ -155,13 +156,10 @@ function Shared:take(now, stream)
   return nil
 end
 
---- As in koresms.pacer: `take` has chosen the message that goes first.
-function Shared.begin() end
-
 --- As in koresms.pacer.
-function Shared:ended(passed)
+function Shared:ended(job, passed)
   local probe = self.probe
-  if probe.prober ~= running() then return end
+  if probe.sender ~= pacer.sender(job) then return end
   self.probe = nil
   if passed then
     self.pauses.dict:set(probe.key, PASSED)

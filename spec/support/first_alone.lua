@@ -1,0 +1,46 @@
+-- What a stream does after a pause, as text: it runs in plain Lua and inside nginx. Four messages
+-- are throttled; the one that goes first after the pause is throttled once more, and late.
+local faults = require "spec.support.faults"
+
+local step = faults.step
+
+local M = {}
+
+local function throttled_after(seconds)
+  return { step.read_request(), step.stall { seconds = seconds }, step.respond { status = 429,
+    body = "", headers = { { "Retry-After", "1" }, { "Connection", "close" } } }, step.close() }
+end
+
+--- Has a listener of the fault bench play this.
+function M.script(listener)
+  local soon = throttled_after(0.2)
+  listener:script({ soon, soon, soon, soon, throttled_after(0.3) })
+end
+
+--- A chunk that sends twelve messages, four in flight, and gives what is told of those that left
+-- after the first pause: the first of it, and how often each. Its argument: `host`,
+-- `retries`, `listens`, `shared_dict`.
+M.PLAY = [[
+  local said, messages = {}, {}
+  local client = assert(require("koresms").new { host = given.host, bot_id = "st-1",
+    client_id = "cs-1", client_secret = "secret", from = "+19876543210", per_minute = 1000,
+    shared_dict = given.shared_dict, on_event = given.listens and function() end or nil })
+  for i = 1, 12 do messages[i] = { to = ("+9112345678%02d"):format(i) } end
+  local options = { concurrency = 4, retries = given.retries, timeout = 20 }
+  for result in client:send_many(messages, options) do
+    if given.retries > 0 or result.index > 4 then
+      local words = result.outcome .. " " .. result.attempts
+      said.first = said.first or words
+      said[words] = (said[words] or 0) + 1
+    end
+  end
+  client:close()
+  return said ]]
+
+--- What comes of it, by `retries`.
+M.EXPECTED = {
+  [0] = { first = "rejected 1", ["rejected 1"] = 1, ["accepted 1"] = 7 },
+  { first = "rejected 2", ["rejected 2"] = 1, ["accepted 2"] = 3, ["accepted 1"] = 8 },
+}
+
+return M
