@@ -2,7 +2,7 @@
 
 # --- For packagers: every variable here may be given on the command line -------
 
-# 5.1, 5.2, 5.3, 5.4 or jit (LuaJIT, whose modules have the 5.1 ABI).
+# 5.1, 5.2, 5.3, 5.4 or jit (LuaJIT, whose modules have the 5.1 ABI; luajit will do).
 LUA_VERSION ?= 5.4
 
 PREFIX ?= /usr/local
@@ -42,9 +42,15 @@ BUILD ?= build
 
 # --- Nothing below needs to be set ---------------------------------------------
 
+LUA_VERSIONS := 5.1 5.2 5.3 5.4 jit
+ifeq ($(LUA_VERSION),luajit)
+  override LUA_VERSION := jit
+endif
+ifneq ($(words $(filter $(LUA_VERSIONS),$(LUA_VERSION))),1)
+  $(error LUA_VERSION=$(LUA_VERSION): one of $(LUA_VERSIONS) is expected)
+endif
 JIT := $(filter jit,$(LUA_VERSION))
 LUA_ABI := $(if $(JIT),5.1,$(LUA_VERSION))
-LUA_VERSIONS := 5.1 5.2 5.3 5.4 jit
 
 # Defined, these choose the branches for libraries and systems that are not here.
 OLD_FLAGS := -DKSMS_CURL_VERSION=0x074400 -DKSMS_HAVE_EVP_MAC=0 -DKSMS_HAVE_SOCK_CLOEXEC=0 \
@@ -92,7 +98,7 @@ help:
 	@echo 'make [LUA_VERSION=5.1|5.2|5.3|5.4|jit]   build the two C modules into $(BUILD)/'
 	@echo 'make build-all                           build them for every Lua'
 	@echo 'make demo                                send one message to the local sandbox'
-	@echo 'make demo-nginx                          run examples/nginx against the sandbox'
+	@echo 'make demo-nginx                          run examples/nginx on the sandbox (installs as setup does)'
 	@echo 'make test                                lint, and all specs on Lua 5.4 and LuaJIT'
 	@echo 'make specs [LUA_VERSION=...] [SPEC=...]  the specs on one Lua'
 	@echo 'make lint                                luacheck, gcc, clang, cppcheck, clang-format'
@@ -112,7 +118,7 @@ help:
 	@echo 'make deb                                 Debian packages, into $(BUILD)/deb'
 	@echo 'make share                               the man page and the completions anew'
 	@echo 'make install | uninstall                 PREFIX, DESTDIR and LUA_VERSION apply'
-	@echo 'make setup                               install what is missing on Debian'
+	@echo 'make setup                               install on Debian what make test needs'
 	@echo 'make clean                               remove $(BUILD)/'
 
 build-all:
@@ -145,7 +151,7 @@ MAKE_PID := $(shell echo $$PPID)
 $(OBJ)/flags: FORCE
 	$(shell mkdir -p $(@D))$(file >$@.$(MAKE_PID),$(COMPILE))
 	@if cmp -s $@.$(MAKE_PID) $@; then rm $@.$(MAKE_PID); else \
-	  sh tools/headers.sh $(LUA_VERSION) $$(cat $@.$(MAKE_PID)) && mv $@.$(MAKE_PID) $@; fi
+	  PKG_CONFIG='$(PKG_CONFIG)' sh tools/headers.sh $(LUA_VERSION) $$(cat $@.$(MAKE_PID)) && mv $@.$(MAKE_PID) $@; fi
 
 -include $(CORE_OBJECTS:.o=.d) $(CURL_OBJECTS:.o=.d) $(STORE_OBJECTS:.o=.d)
 
@@ -272,6 +278,8 @@ share: all
 	  $(LUA) bin/koresms completion $${s%%:*} > share/completions/$${s#*:} || exit 1; done
 
 install: all
+	@$(if $(DESTDIR)$(filter file default undefined,$(origin LUA)),:,command -v '$(LUA)' >/dev/null) || { \
+	  echo "make install: LUA=$(LUA): there is no such interpreter here" >&2; exit 1; }
 	@set -e; for f in $(LUA_FILES); do \
 	  d="$(DESTDIR)$(LUA_MODULE_DIR)/$$(dirname $$f)"; mkdir -p "$$d"; \
 	  $(INSTALL) -m 644 lua/$$f "$$d"; done
@@ -290,6 +298,8 @@ install: all
 	$(INSTALL) -m 644 share/completions/koresms.bash "$(DESTDIR)$(BASH_COMPLETIONS)/koresms"
 	$(INSTALL) -m 644 share/completions/_koresms "$(DESTDIR)$(ZSH_COMPLETIONS)"
 	$(INSTALL) -m 644 share/completions/koresms.fish "$(DESTDIR)$(FISH_COMPLETIONS)"
+	@sh tools/installed.sh '$(LUA_VERSION)' '$(if $(DESTDIR),,$(LUA))' '$(DESTDIR)$(BINDIR)/koresms' \
+	  '$(DESTDIR)$(LUA_MODULE_DIR)/koresms' '$(DESTDIR)$(LUA_CMODULE_DIR)/koresms'
 
 uninstall:
 	rm -rf "$(DESTDIR)$(LUA_MODULE_DIR)/koresms" "$(DESTDIR)$(LUA_CMODULE_DIR)/koresms"

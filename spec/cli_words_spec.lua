@@ -44,7 +44,7 @@ describe("koresms says what was meant:", function()
   end)
 
   it("a text, in whatever word", function()
-    for _, word in ipairs({ "text", "body", "message" }) do
+    for _, word in ipairs({ "text", "body", "message", "msg", "content", "sms" }) do
       for _, name in ipairs({ "send", "send-many" }) do
         for _, arguments in ipairs({ { "--" .. word, "hello" }, { "--" .. word .. "=hello" },
           { "--" .. word },
@@ -136,6 +136,15 @@ describe("koresms says what was meant:", function()
   it("columns that are no UTF-8", function()
     refused_rows("to,Stra\223e\n" .. TO .. ",x\n",
       "rows:1: the header: byte 8 is not UTF-8; save the file as UTF-8")
+  end)
+
+  it("a key of texts, once, which is not sent", function()
+    local line = ('{"to":"%s","Body":"hello"}\n'):format(TO)
+    command.write(koresms.work .. "/rows", ('{"to":"%s"}\n'):format(TO) .. line .. line)
+    local status, _, err = koresms:run({ "send-many", koresms.work .. "/rows" })
+    assert.equal(0, status)
+    assert.equal(1, select(2, err:gsub("rows:2: key 'Body' is not sent; the API takes no text", "")),
+      err)
   end)
 
   it("a column of texts, which is not sent", function()

@@ -117,8 +117,19 @@ describe("mask", function()
     assert(looked > 4000)
   end)
 
-  it("hides them with colons, where there is a '+'", function()
-    assert.equal("to +9155*****21, no", mask.text("to +91:5573:4091:21, no"))
+  it("hides them with what parts other things too, where there is a '+'", function()
+    for separator in (":;|&='\"\\"):gmatch(".") do
+      local number = table.concat({ "+91", "5573", "4091", "21" }, separator)
+      assert.equal("to +9155*****21, no", mask.text("to " .. number .. ", no"))
+    end
+  end)
+
+  it("hides them with marks of HTML between", function()
+    for _, mark in ipairs({ "<b>", "</b>", "<br/>", "<span class='x'>" }) do
+      local digits = "9155" .. mark .. "7340" .. mark .. "9121"
+      assert.equal("to 9155*****21, no", mask.text("to " .. digits .. ", no"))
+      assert.equal("to +9155*****21, no", mask.text("to +" .. digits .. ", no"))
+    end
   end)
 
   it("hides digits of other scripts", function()

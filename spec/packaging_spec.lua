@@ -203,6 +203,23 @@ describe("make install", function()
     assert.equal("", must("find " .. quote(root) .. " -type f"))
   end)
 
+  it("says what is where, and how Lua finds it", function()
+    local copy, prefix = copy_tree("told"), work .. "/prefix"
+    local make = ("cd %s && make -s LUA_VERSION=%s PREFIX=%s "):format(quote(copy), paths.version,
+      quote(prefix))
+    local output = must(make .. "install")
+    local share = prefix .. "/share/lua/" .. abi
+    for _, text in ipairs { prefix .. "/bin/koresms (", share .. "/koresms\n", "(core.so curl.so",
+      "LUA_PATH='" .. share .. "/?.lua;" } do
+      assert.matches(text, output, 1, true)
+    end
+    local set = output:match("export (LUA_PATH=[^\n]*)")
+    must(("cd / && %s %s %s"):format(set, interpreter, quote(work .. "/probe.lua")))
+    assert.is_nil(output:find("missing", 1, true), output)
+    local _, problem = pcall(must, make .. "LUA=lua9.9 install")
+    assert.matches("LUA=lua9.9: there is no such interpreter", tostring(problem), 1, true)
+  end)
+
   it("for another Lua keeps the command's interpreter, and renews the rest of it", function()
     local copy, root = copy_tree("second"), work .. "/second-root"
     local command = root .. "/opt/bin/koresms"
@@ -228,6 +245,13 @@ describe("make", function()
     end
     return list
   end
+
+  it("takes the name luajit, and refuses a Lua that it does not know", function()
+    local output = run("make -n LUA_VERSION=luajit BUILD=" .. quote(work) .. " all 2>&1")
+    assert.matches(work .. "/jit/koresms/core.so", output, 1, true)
+    output = run("make -n LUA_VERSION=6 clean 2>&1")
+    assert.matches("LUA_VERSION=6: one of 5.1 5.2 5.3 5.4 jit is expected", output, 1, true)
+  end)
 
   it("names what is missing, in one line each", function()
     local version = "LUA_VERSION=" .. paths.version

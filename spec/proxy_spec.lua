@@ -59,7 +59,7 @@ describe("core.proxy", function()
       ["//" .. HOST] = "http://", ["http:/" .. HOST] = "http://", ["http:" .. HOST] = "http://",
       ["ftp://" .. HOST] = "socks5h://", ["socks4://" .. HOST] = "socks5h://",
       ["socks4a://" .. HOST] = "socks5h://", ["socks://" .. HOST] = "socks5h://",
-      ["http://"] = "is empty", ["http:///"] = "path", ["http://:3128"] = "second port",
+      ["http://"] = "is empty", ["http:///"] = "path", ["http://:3128"] = "no name before",
       ["http://" .. HOST .. ":"] = "no port number", ["http://" .. HOST .. ":0"] = "1 to 65535",
       ["http://" .. HOST .. ":99999"] = "1 to 65535", ["http://" .. HOST .. ":3128x"] = "character",
       ["http://" .. HOST .. ":-1"] = "no port number", ["http://" .. HOST .. ":31:28"] = "brackets",

@@ -31,7 +31,7 @@ static const char *tail_fault(const char *s, const char *end)
     case ':':
         return memchr(s + 1, ':', (size_t)(end - s) - 1) != NULL
                    ? "is a bare IPv6 address; write it in brackets: [::1]"
-                   : "has a second port";
+                   : "has a port but no name before it";
     case '"':
     case '\'':
     case '`': return "has a quote; write it without any";

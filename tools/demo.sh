@@ -41,10 +41,11 @@ done
 . "$work/env"
 
 echo "sandbox:   $KORESMS_HOST"
-echo "command:   koresms send --from +19876543210 --to +911234567890 --json"
+echo "command:   bin/koresms send --from +19876543210 --to +911234567890 --json"
 sent=0
 "$lua" bin/koresms send --from +19876543210 --to +911234567890 --json >"$work/result" || sent=$?
 echo "result:    $(cat "$work/result")"
 echo "processed: $(curl --silent --show-error --fail ${KORESMS_CA_FILE:+--cacert "$KORESMS_CA_FILE"} \
   "$KORESMS_HOST/_sandbox/messages")"
+if [ $sent = 0 ]; then echo "next:      README.md: a lost answer, your account, your own program"; fi
 exit $sent

@@ -21,9 +21,16 @@ if ! command -v "$1" >/dev/null; then
   exit 1
 fi
 
+# Who gives every directory by hand needs no pkg-config.
+if ! command -v "${PKG_CONFIG:-pkg-config}" >/dev/null; then
+  without=" (or '${PKG_CONFIG:-pkg-config}', which finds it and is not here: pkgconf)"
+else
+  without=
+fi
+
 # look HEADER WHAT PACKAGES
 look() {
-  echo "#include <$1>" | $compile -w -fsyntax-only -x c - 2>/dev/null || say "$2" "$3"
+  echo "#include <$1>" | $compile -w -fsyntax-only -x c - 2>/dev/null || say "$2$without" "$3"
 }
 
 compile="$*"

@@ -98,7 +98,8 @@ end
 
 local function normalise(text)
   text = utf8.clean(text):gsub("[%z\1-\31\127]+", " ")
-  return (text:gsub("[\194-\244][\128-\191]+", plain):gsub("&nbsp;", " "):gsub("%%20", " "))
+  return (text:gsub("[\194-\244][\128-\191]+", plain):gsub("&nbsp;", " "):gsub("%%20", " ")
+    :gsub("%f[<]</?%a[^<>]*>(%d)", " %1"))
 end
 
 -- Numbers ---------------------------------------------------------------------------------
@@ -110,9 +111,10 @@ local LONGEST = 3 + 15
 -- them, and unbroken.
 local AFTER_PLUS, BROKEN, UNBROKEN = 7, 10, 7
 
--- What people write between digits, U+FFFD included; and what stands there alone: a colon only
--- behind a '+', for without it these are times, ports, and addresses of IPv6.
-local BETWEEN, ALONE, ALONE_AFTER_PLUS = "^[ ()./_*~\239\191\189-]+()%d", "^,()%d", "^[,:]()%d"
+-- What people write between digits, U+FFFD included; and what stands there alone: most of it only
+-- behind a '+', for without it these are times, ports, lists, and addresses of IPv6.
+local BETWEEN, ALONE = "^[ ()./_*~\239\191\189-]+()%d", "^,()%d"
+local ALONE_AFTER_PLUS = "^[,:;|&='\"\\]()%d"
 
 local function is_ipv4(run)
   local a, b, c, d = run:match("^(%d+)%.(%d+)%.(%d+)%.(%d+)/?%d*$")

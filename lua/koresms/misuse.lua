@@ -70,9 +70,11 @@ local aliases = {
   telephone = "to", cell = "to", message_id = "id", messageId = "id",
 }
 
--- Names of a message's text, which is the first thing that other interfaces ask for.
-local texts = { text = true, body = true, message = true, msg = true, content = true,
-  sms = true }
+--- Names of a message's text, which is the first thing that other interfaces ask for.
+M.texts = { "text", "body", "message", "msg", "content", "sms" }
+
+local is_text = {}
+for _, name in ipairs(M.texts) do is_text[name] = true end
 
 --- Why there is no name for a message's text.
 M.NO_TEXT = "the API takes no text: it comes from the experience flow to which the sending "
@@ -82,7 +84,7 @@ M.NO_TEXT = "the API takes no text: it comes from the experience flow to which t
 -- @param name of any type
 -- @treturn boolean
 function M.is_text(name)
-  return type(name) == "string" and texts[name:lower()] or false
+  return type(name) == "string" and is_text[name:lower()] or false
 end
 
 --- The known name that an unknown one was probably meant to be.

@@ -151,8 +151,8 @@ function M.run(store, arguments)
   local rows, fault = input.open(arguments.file, arguments.from, from ~= nil,
     arguments.to_column)
   if not rows then return complain(fault) end
-  if rows.remark then output.complain(rows.remark) end
   local count = survey(rows)
+  if rows.remark then output.complain(rows.remark) end
   if not count then return USAGE end
   local ok, before = prepare(store, arguments, from)
   if not ok then return complain(before) end

@@ -82,7 +82,7 @@ end
 
 -- The text of a message is what other tools ask for first.
 local function refuse_texts(command)
-  for _, name in ipairs({ "text", "body", "message" }) do
+  for _, name in ipairs(misuse.texts) do
     command:option("--" .. name):args("?"):hidden(true):action(function()
       fail(command, ("--%s is no option: %s"):format(name, misuse.NO_TEXT))
     end)

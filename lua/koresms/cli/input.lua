@@ -91,13 +91,10 @@ local function header_fault(names, meant)
   return "the header has no column 'to'; it has " .. list(names)
 end
 
--- A column that looks like the text of each message.
-local function text_remark(self, names, line)
-  for _, name in ipairs(names) do
-    if misuse.is_text(name) then
-      return located(self, ("column %s is not sent; %s"):format(show(name), misuse.NO_TEXT), line)
-    end
-  end
+-- A column, or a key, that looks like the text of each message.
+local function text_remark(self, what, name, line)
+  if not misuse.is_text(name) then return nil end
+  return located(self, ("%s %s is not sent; %s"):format(what, show(name), misuse.NO_TEXT), line)
 end
 
 -- Reads the header. Returns nil and a text where it will not do.
@@ -126,9 +123,11 @@ function csv_format.open(self)
   end
   other = not columns.id and near("id", names, self.meant)
   self.remark = other and located(self, not_meant(other, "id"), line)
-    or text_remark(self, names, line)
   self.extra = false
-  for _, name in ipairs(names) do self.extra = self.extra or not is_known(self, name) end
+  for _, name in ipairs(names) do
+    self.remark = self.remark or text_remark(self, "column", name, line)
+    self.extra = self.extra or not is_known(self, name)
+  end
   columns.to = columns[self.to]
   self.header, self.names, self.places = text, names, columns
   return true
@@ -177,6 +176,7 @@ function json_format.fill(self, row, object)
   for name in pairs(object) do
     if not is_known(self, name) then
       row.extra = true
+      self.remark = self.remark or text_remark(self, "key", name, row.line)
       local meant = self.meant(name)
       if meant == "to" and self.to == "to" and not row.to
         or meant == "from" and not row.from and not self.sender then
@@ -250,7 +250,7 @@ end
 -- @tparam ?string sender where a row names none
 -- @tparam boolean fallback whether there is a sender for such rows
 -- @tparam ?string to the column, or key, of the recipients; default: to
--- @treturn[1] table; its `remark` is a text for people, where there is one
+-- @treturn[1] table; its `remark` is a text for people, where there is one once all rows were read
 -- @treturn[2] nil
 -- @treturn[2] string
 function M.open(path, sender, fallback, to)

@@ -167,8 +167,8 @@ local function prepare(arguments)
   rows, fault = input.open(arguments.file, arguments.from,
     (arguments.from or session_of(client).settings.from) ~= nil, arguments.to_column)
   if not rows then return output.complain(fault) end
-  if rows.remark then output.complain(rows.remark) end
   local found = survey(rows)
+  if rows.remark then output.complain(rows.remark) end
   if not found or not judge(found, arguments) then return nil end
   found.messages = found.rows - found.bad - (arguments.unique and found.duplicates or 0)
   local token
