@@ -65,8 +65,8 @@ INCLUDES = -Isrc $(addprefix -isystem ,$(LUA_INCLUDE_DIR))
 COMPILE = $(CC) $(STD) $(WARNINGS) $(STRICT) $(INCLUDES) $(CURL_CFLAGS) $(CRYPTO_CFLAGS) \
   $(CPPFLAGS) $(CFLAGS)
 
-CORE := core e164 encode jwt random address request proxy post head reader reader_lua buffer fork signal system process
-CURL := engine request_lua connection authorities descriptors wire post encode head reader buffer fork
+CORE := core e164 encode jwt random address request proxy post head reader reader_lua buffer module signal system process
+CURL := engine request_lua connection authorities descriptors wire post encode head reader buffer module
 SOURCES := $(addprefix src/,$(addsuffix .c,$(sort $(CORE) $(CURL))))
 
 OUT := $(BUILD)/$(LUA_VERSION)
@@ -76,10 +76,10 @@ CURL_OBJECTS := $(CURL:%=$(OBJ)/%.o)
 MODULES := $(OUT)/koresms/core.so $(OUT)/koresms/curl.so
 
 # The databases of a store: each a module of its own, built where pkg-config knows its library.
-SQLITE := $(if $(shell $(PKG_CONFIG) --exists sqlite3 && echo 1),sqlite sqlite_rows fork)
-POSTGRES := $(if $(shell $(PKG_CONFIG) --exists libpq && echo 1),postgres postgres_run postgres_values fork)
+SQLITE := $(if $(shell $(PKG_CONFIG) --exists sqlite3 && echo 1),sqlite sqlite_rows module)
+POSTGRES := $(if $(shell $(PKG_CONFIG) --exists libpq && echo 1),postgres postgres_run postgres_values module)
 STORE_OBJECTS := $(patsubst %,$(OBJ)/%.o,$(SQLITE) $(POSTGRES))
-SOURCES += $(patsubst %,src/%.c,$(filter-out fork,$(SQLITE) $(POSTGRES)))
+SOURCES += $(patsubst %,src/%.c,$(filter-out module,$(SQLITE) $(POSTGRES)))
 MODULES += $(patsubst %,$(OUT)/koresms/%.so,$(firstword $(SQLITE)) $(firstword $(POSTGRES)))
 INCLUDES += $(if $(SQLITE)$(POSTGRES),$(addprefix -isystem ,$(patsubst -I%,%,$(shell \
   $(PKG_CONFIG) --cflags-only-I $(if $(SQLITE),sqlite3) $(if $(POSTGRES),libpq)))))

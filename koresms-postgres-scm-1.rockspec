@@ -19,7 +19,7 @@ build = {
   type = "builtin",
   modules = {
     ["koresms.postgres"] = {
-      sources = { "src/postgres.c", "src/postgres_run.c", "src/postgres_values.c", "src/fork.c" },
+      sources = { "src/postgres.c", "src/postgres_run.c", "src/postgres_values.c", "src/module.c" },
       libraries = { "pq" },
     },
   },

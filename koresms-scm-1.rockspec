@@ -30,7 +30,7 @@ build = {
       sources = {
         "src/core.c", "src/e164.c", "src/encode.c", "src/jwt.c", "src/random.c", "src/address.c",
         "src/request.c", "src/proxy.c", "src/post.c", "src/head.c", "src/reader.c",
-        "src/reader_lua.c", "src/buffer.c", "src/fork.c", "src/signal.c", "src/system.c",
+        "src/reader_lua.c", "src/buffer.c", "src/module.c", "src/signal.c", "src/system.c",
         "src/process.c",
       },
       libraries = { "crypto" },
@@ -38,7 +38,7 @@ build = {
     ["koresms.curl"] = {
       sources = {
         "src/engine.c", "src/request_lua.c", "src/connection.c", "src/authorities.c",
-        "src/descriptors.c", "src/wire.c", "src/post.c", "src/encode.c", "src/head.c", "src/reader.c", "src/buffer.c", "src/fork.c",
+        "src/descriptors.c", "src/wire.c", "src/post.c", "src/encode.c", "src/head.c", "src/reader.c", "src/buffer.c", "src/module.c",
       },
       libraries = { "curl" },
     },

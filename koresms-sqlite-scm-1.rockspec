@@ -19,7 +19,7 @@ build = {
   type = "builtin",
   modules = {
     ["koresms.sqlite"] = {
-      sources = { "src/sqlite.c", "src/sqlite_rows.c", "src/fork.c" },
+      sources = { "src/sqlite.c", "src/sqlite_rows.c", "src/module.c" },
       libraries = { "sqlite3" },
     },
   },

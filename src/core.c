@@ -9,8 +9,8 @@
 #include <time.h>
 
 #include "clock.h"
-#include "fork.h"
 #include "koresms.h"
+#include "module.h"
 
 static int push_clock(lua_State *L, clockid_t id)
 {
@@ -70,9 +70,7 @@ static int l_forks(lua_State *L)
 KSMS_EXPORT int luaopen_koresms_core(lua_State *L);
 KSMS_EXPORT int luaopen_koresms_core(lua_State *L)
 {
-    ksms_checkversion(L);
-    if (!ksms_watch_forks())
-        return luaL_error(L, "the system does not say when a process is forked");
+    ksms_open_module(L, luaopen_koresms_core);
     lua_newtable(L);
     lua_pushliteral(L, KSMS_VERSION);
     lua_setfield(L, -2, "_VERSION");

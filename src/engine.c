@@ -3,19 +3,18 @@
 ** says what came back, whether request bytes began to leave, and how far a failure got. libcurl
 ** never calls into Lua; what has finished waits in its request until that is asked.
 */
-#define _GNU_SOURCE /* dladdr, RTLD_NODELETE */
+#define _POSIX_C_SOURCE 200809L
 
 #include "engine.h"
 
 #include <assert.h>
-#include <dlfcn.h>
 #include <math.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "descriptors.h"
-#include "fork.h"
+#include "module.h"
 #include "post.h"
 #include "sigpipe.h"
 
@@ -317,21 +316,6 @@ static int engine_in_flight(lua_State *L)
     return 1;
 }
 
-/*
-** The resolver's threads may outlive the last request: libcurl has to stay in memory even when
-** the interpreter unloads this module. Returns its handle, or NULL.
-*/
-static void *pin_libcurl(void)
-{
-    CURL *(*function)(void) = curl_easy_init;
-    void *address;
-    Dl_info info;
-    memcpy(&address, &function, sizeof address);
-    if (dladdr(address, &info) == 0 || info.dli_fname == NULL)
-        return NULL;
-    return dlopen(info.dli_fname, RTLD_NOW | RTLD_NODELETE | RTLD_NOLOAD);
-}
-
 static const luaL_Reg engine_methods[] = {
     {"start", engine_start},         {"step", engine_step},   {"connecting", engine_connecting},
     {"in_flight", engine_in_flight}, {"close", engine_close}, {NULL, NULL},
@@ -346,12 +330,11 @@ static const luaL_Reg functions[] = {
 KSMS_EXPORT int luaopen_koresms_curl(lua_State *L);
 KSMS_EXPORT int luaopen_koresms_curl(lua_State *L)
 {
-    ksms_checkversion(L);
-    if (!ksms_watch_forks())
-        return luaL_error(L, "forks of this process cannot be watched");
+    ksms_open_module(L, luaopen_koresms_curl);
     if (curl_global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK)
         return luaL_error(L, "libcurl could not be initialised");
-    ksms_open_authorities(L, pin_libcurl());
+    /* The resolver's threads may outlive the last request. */
+    ksms_open_authorities(L, ksms_keep_library((void (*)(void))curl_easy_init));
     ksms_newclass(L, ENGINE, engine_methods, engine_close);
     lua_newtable(L);
     ksms_setfuncs(L, functions);

@@ -26,8 +26,8 @@
 #include <openssl/rsa.h>
 
 #include "encode.h"
-#include "fork.h"
 #include "koresms.h"
+#include "module.h"
 
 /* May be given to the compiler, so that the other branch is built, too. */
 #ifndef KSMS_HAVE_EVP_MAC
@@ -438,8 +438,6 @@ void ksms_open_jwt(lua_State *L)
 {
     static const luaL_Reg methods[] = {{"token", signer_token}, {NULL, NULL}};
     static const luaL_Reg functions[] = {{"signer", l_signer}, {NULL, NULL}};
-    if (!ksms_watch_forks())
-        luaL_error(L, "forks of this process cannot be watched");
     ksms_newclass(L, SIGNER, methods, signer_gc);
     luaL_getmetatable(L, SIGNER);
     lua_pushcfunction(L, signer_tostring);

@@ -195,9 +195,7 @@ KSMS_EXPORT int luaopen_koresms_postgres(lua_State *L)
            {"finish", ksms_connection_finish}, {"limit", connection_limit},
            {"close", connection_close},        {NULL, NULL}};
     static const luaL_Reg none[] = {{NULL, NULL}};
-    ksms_checkversion(L);
-    if (!ksms_watch_forks())
-        return luaL_error(L, "the system does not say when a process is forked");
+    ksms_open_module(L, luaopen_koresms_postgres);
     ksms_newclass(L, CONNECTION, methods, connection_close);
     ksms_newclass(L, RESULT, none, result_clear);
     lua_newtable(L);

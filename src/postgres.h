@@ -4,7 +4,7 @@
 #ifndef ksms_postgres_h
 #define ksms_postgres_h
 
-#include "fork.h"
+#include "module.h"
 #include "postgres_values.h"
 
 #if defined(__GNUC__) && __GNUC__ >= 4

@@ -8,7 +8,7 @@
 #include <openssl/rand.h>
 
 #include "encode.h"
-#include "fork.h"
+#include "module.h"
 
 void ksms_push_crypto_error(lua_State *L, const char *what)
 {

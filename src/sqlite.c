@@ -13,7 +13,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "fork.h"
+#include "module.h"
 #include "sqlite_rows.h"
 
 #define CONNECTION "koresms.sqlite.connection"
@@ -362,9 +362,7 @@ KSMS_EXPORT int luaopen_koresms_sqlite(lua_State *L)
                                        {"close", connection_close},
                                        {NULL, NULL}};
     static const luaL_Reg lock_methods[] = {{"close", lock_close}, {NULL, NULL}};
-    ksms_checkversion(L);
-    if (!ksms_watch_forks())
-        return luaL_error(L, "the system does not say when a process is forked");
+    ksms_open_module(L, luaopen_koresms_sqlite);
     ksms_newclass(L, CONNECTION, methods, connection_close);
     ksms_rows_open(L);
     ksms_newclass(L, LOCK, lock_methods, lock_close);
