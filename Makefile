@@ -21,7 +21,7 @@ PKG_CONFIG ?= pkg-config
 LUA ?= $(if $(JIT),luajit,lua$(LUA_VERSION))
 # The name under which pkg-config knows this Lua.
 LUA_PC ?= $(if $(JIT),luajit,lua$(LUA_VERSION))
-LUA_INCLUDE_DIR ?= $(patsubst -I%,%,$(firstword $(shell $(PKG_CONFIG) --cflags-only-I $(LUA_PC))))
+LUA_INCLUDE_DIR ?= $(patsubst -I%,%,$(firstword $(shell $(PKG_CONFIG) --cflags-only-I $(LUA_PC) 2>/dev/null)))
 LUA_MODULE_DIR ?= $(PREFIX)/share/lua/$(LUA_ABI)
 LUA_CMODULE_DIR ?= $(PREFIX)/lib/lua/$(LUA_ABI)
 BINDIR ?= $(PREFIX)/bin
@@ -30,10 +30,10 @@ BASH_COMPLETIONS ?= $(PREFIX)/share/bash-completion/completions
 ZSH_COMPLETIONS ?= $(PREFIX)/share/zsh/site-functions
 FISH_COMPLETIONS ?= $(PREFIX)/share/fish/vendor_completions.d
 
-CURL_CFLAGS ?= $(shell $(PKG_CONFIG) --cflags libcurl)
-CURL_LIBS ?= $(shell $(PKG_CONFIG) --libs libcurl)
-CRYPTO_CFLAGS ?= $(shell $(PKG_CONFIG) --cflags libcrypto)
-CRYPTO_LIBS ?= $(shell $(PKG_CONFIG) --libs libcrypto)
+CURL_CFLAGS ?= $(shell $(PKG_CONFIG) --cflags libcurl 2>/dev/null)
+CURL_LIBS ?= $(shell $(PKG_CONFIG) --libs libcurl 2>/dev/null)
+CRYPTO_CFLAGS ?= $(shell $(PKG_CONFIG) --cflags libcrypto 2>/dev/null)
+CRYPTO_LIBS ?= $(shell $(PKG_CONFIG) --libs libcrypto 2>/dev/null)
 
 # 1 makes every compiler warning an error.
 WERROR ?= 0
@@ -76,8 +76,8 @@ CURL_OBJECTS := $(CURL:%=$(OBJ)/%.o)
 MODULES := $(OUT)/koresms/core.so $(OUT)/koresms/curl.so
 
 # The databases of a store: each a module of its own, built where pkg-config knows its library.
-SQLITE := $(if $(shell $(PKG_CONFIG) --exists sqlite3 && echo 1),sqlite sqlite_rows module)
-POSTGRES := $(if $(shell $(PKG_CONFIG) --exists libpq && echo 1),postgres postgres_run postgres_values module)
+SQLITE := $(if $(shell $(PKG_CONFIG) --exists sqlite3 2>/dev/null && echo 1),sqlite sqlite_rows module)
+POSTGRES := $(if $(shell $(PKG_CONFIG) --exists libpq 2>/dev/null && echo 1),postgres postgres_run postgres_values module)
 STORE_OBJECTS := $(patsubst %,$(OBJ)/%.o,$(SQLITE) $(POSTGRES))
 SOURCES += $(patsubst %,src/%.c,$(filter-out module,$(SQLITE) $(POSTGRES)))
 MODULES += $(patsubst %,$(OUT)/koresms/%.so,$(firstword $(SQLITE)) $(firstword $(POSTGRES)))
@@ -98,7 +98,7 @@ help:
 	@echo 'make [LUA_VERSION=5.1|5.2|5.3|5.4|jit]   build the two C modules into $(BUILD)/'
 	@echo 'make build-all                           build them for every Lua'
 	@echo 'make demo                                send one message to the local sandbox'
-	@echo 'make demo-nginx                          run examples/nginx on the sandbox (installs as setup does)'
+	@echo 'make demo-nginx                          run examples/nginx on the sandbox'
 	@echo 'make test                                lint, and all specs on Lua 5.4 and LuaJIT'
 	@echo 'make specs [LUA_VERSION=...] [SPEC=...]  the specs on one Lua'
 	@echo 'make lint                                luacheck, gcc, clang, cppcheck, clang-format'
@@ -134,11 +134,11 @@ $(OUT)/koresms/curl.so: $(CURL_OBJECTS)
 
 $(OUT)/koresms/sqlite.so: $(SQLITE:%=$(OBJ)/%.o)
 	@mkdir -p $(@D)
-	$(CC) $(LIBFLAG) $(CFLAGS) $(LDFLAGS) -o $@ $(SQLITE:%=$(OBJ)/%.o) $(shell $(PKG_CONFIG) --libs sqlite3)
+	$(CC) $(LIBFLAG) $(CFLAGS) $(LDFLAGS) -o $@ $(SQLITE:%=$(OBJ)/%.o) $(shell $(PKG_CONFIG) --libs sqlite3 2>/dev/null)
 
 $(OUT)/koresms/postgres.so: $(POSTGRES:%=$(OBJ)/%.o)
 	@mkdir -p $(@D)
-	$(CC) $(LIBFLAG) $(CFLAGS) $(LDFLAGS) -o $@ $(POSTGRES:%=$(OBJ)/%.o) $(shell $(PKG_CONFIG) --libs libpq)
+	$(CC) $(LIBFLAG) $(CFLAGS) $(LDFLAGS) -o $@ $(POSTGRES:%=$(OBJ)/%.o) $(shell $(PKG_CONFIG) --libs libpq 2>/dev/null)
 
 $(OBJ)/%.o: src/%.c $(OBJ)/flags
 	$(COMPILE) -MMD -MP -c -o $@ $<
@@ -247,8 +247,8 @@ $(HOST_OUT)/lua_host: spec/support/lua_host.c
 	@mkdir -p $(@D)
 	$(CC) -std=c99 $(WARNINGS) $(STRICT) -O1 -g $(SANITIZE) -rdynamic $(CURL_CFLAGS) $(CRYPTO_CFLAGS) \
 	  $(addprefix -isystem ,$(LUA_INCLUDE_DIR)) -o $@ $< \
-	  $(shell $(PKG_CONFIG) --libs $(LUA_PC)) $(CURL_LIBS) $(CRYPTO_LIBS) \
-	  $(if $(SQLITE),-DKSMS_SQLITE $(shell $(PKG_CONFIG) --cflags --libs sqlite3))
+	  $(shell $(PKG_CONFIG) --libs $(LUA_PC) 2>/dev/null) $(CURL_LIBS) $(CRYPTO_LIBS) \
+	  $(if $(SQLITE),-DKSMS_SQLITE $(shell $(PKG_CONFIG) --cflags --libs sqlite3 2>/dev/null))
 
 # The memory passes, on one Lua; every n of the failing allocators.
 memory: all memory-host
@@ -336,19 +336,20 @@ rocks:
 
 .PHONY: deb
 
-# Debian packages of the last commit, into $(BUILD)/deb. Needs debhelper and dpkg-dev; where lintian
-# is installed, it has the last word. The project has no mail address: whoever uploads the packages
-# puts theirs into debian/control and debian/changelog.
+# Debian packages of the last commit, into $(BUILD)/deb. Where lintian is installed, it has the last
+# word. The project has no mail address: whoever uploads the packages puts theirs into
+# debian/control and debian/changelog.
 deb:
-	@command -v dh >/dev/null && command -v dpkg-buildpackage >/dev/null || { \
-	  echo 'make deb: install debhelper and dpkg-dev (and lintian)' >&2; exit 1; }
+	@dpkg-checkbuilddeps debian/control >/dev/null 2>&1 && command -v dpkg-buildpackage >/dev/null || { \
+	  echo 'make deb: packages are missing: sudo apt-get install dpkg-dev && sudo apt-get build-dep ./' >&2; exit 1; }
 	@rm -rf $(BUILD)/deb && mkdir -p $(BUILD)/deb/koresms-$(VERSION)
 	@git archive HEAD | tar -x -C $(BUILD)/deb/koresms-$(VERSION)
 	@cd $(BUILD)/deb/koresms-$(VERSION) && env -u MAKEFLAGS -u MAKELEVEL dpkg-buildpackage -b -us -uc
 	@if command -v lintian >/dev/null; then \
 	  lintian --allow-root --fail-on error,warning \
 	    --suppress-tags bogus-mail-host,bogus-mail-host-in-debian-changelog $(BUILD)/deb/*.changes; fi
-	@ls $(BUILD)/deb/*.deb
+	@rm -f $(BUILD)/deb/*-dbgsym_*.deb
+	@echo 'to install:  sudo apt-get install'; ls $(BUILD)/deb/*.deb | sed 's|^|  ./|'
 
 # --- nginx ---------------------------------------------------------------------
 
@@ -356,7 +357,7 @@ deb:
 
 # What nginx loads is built for LuaJIT.
 demo-nginx:
-	@sh tools/setup.sh test
+	@sh tools/setup.sh nginx
 	@$(MAKE) --no-print-directory all
 	@$(MAKE) --no-print-directory LUA_VERSION=jit all
 	@LUA=$(LUA) BUILD=$(BUILD) sh tools/demo-nginx.sh

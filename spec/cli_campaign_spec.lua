@@ -105,7 +105,7 @@ for _, kind in ipairs(stores.kinds()) do describe("koresms campaign on " .. kind
     local status, out, err = campaign { "run", "d", "--concurrency", "1" }
     assert.equal(4, status, err)
     assert.equal(3, #command.lines(out))
-    assert.matches("1 messages are unknown", err)
+    assert.matches("unknown messages: 1; see `koresms campaign export d --state", err, 1, true)
     status, _, err = campaign { "resolve", "d", "--unknown", "skip" }
     assert.equal(2, status)
     assert.matches("say %-%-yes 1", err)

@@ -92,7 +92,7 @@ echo "POST /sms, with a number that is none"
 ask -H "$bearer" -d '{"to":"0123"}' "$url/sms"
 echo "POST /sms"
 ask -H "$bearer" -d '{"to":"+911234567890","id":"order-17"}' "$url/sms" | tee "$work/answer"
-echo "forty at once: how many got which status"
+echo "forty at once, of which nginx lets twenty or so through: how many got which status"
 curl --silent --noproxy '*' --parallel --parallel-max 40 -o /dev/null -w '%{http_code}\n' \
   -H "$bearer" -d '{"to":"+911234567890"}' "$url/sms?n=[1-40]" 2>/dev/null | sort | uniq -c
 echo "what the platform processed:"

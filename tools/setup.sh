@@ -1,5 +1,5 @@
 #!/bin/sh
-# Installs what is missing on Debian: tools/setup.sh demo|test
+# Installs what is missing on Debian: tools/setup.sh demo|nginx|test
 #
 # Prints the packages first, uses sudo only where it is not root, removes nothing,
 # starts no service, and does nothing at all where everything is there.
@@ -10,7 +10,8 @@ demo="gcc libc6-dev pkgconf|pkg-config liblua5.4-dev
   libcurl4-openssl-dev|libcurl4-gnutls-dev libssl-dev
   lua5.4 lua-cjson lua-argparse lua-luaossl
   curl openssl nginx libnginx-mod-http-lua"
-test="$demo libluajit2-5.1-dev luajit2
+nginx="$demo libluajit2-5.1-dev"
+test="$nginx luajit2
   lua5.1 liblua5.1-0-dev lua5.2 liblua5.2-dev lua5.3 liblua5.3-dev
   lua-busted lua-check lua-posix luarocks libfaketime procps binutils
   clang clang-format libclang-rt-dev
@@ -20,8 +21,9 @@ test="$demo libluajit2-5.1-dev luajit2
 
 case ${1-} in
   demo) wanted=$demo ;;
+  nginx) wanted=$nginx ;;
   test) wanted=$test ;;
-  *) echo "usage: tools/setup.sh demo|test" >&2; exit 2 ;;
+  *) echo "usage: tools/setup.sh demo|nginx|test" >&2; exit 2 ;;
 esac
 
 if ! command -v apt-get >/dev/null || ! command -v dpkg-query >/dev/null; then

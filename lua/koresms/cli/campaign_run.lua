@@ -87,18 +87,19 @@ end
 
 -- The exit status, from the state of the campaigns.
 local function status_of(store, outcome, failed)
-  local unknown, rejected = 0, 0
+  local unknown, rejected, example = 0, 0, nil
   for _, name in ipairs(outcome and outcome.campaigns or {}) do
     local status = store:status(name)
     if status then
+      if status.unknown > 0 then example = example or name end
       unknown = unknown + status.unknown
       rejected = rejected + status.rejected + status.expired
       if status.state == "paused" then explain_pause(name, status.reason) end
     end
   end
   if unknown > 0 then
-    output.complain(("%d messages are unknown: see `koresms campaign export NAME --state unknown` "
-      .. "and `koresms campaign resolve`"):format(unknown))
+    output.complain(("unknown messages: %d; see `koresms campaign export %s --state unknown` "
+      .. "and `koresms campaign resolve`"):format(unknown, output.plain(example)))
     return UNKNOWN
   end
   if failed or outcome.left then return STOPPED end

@@ -32,9 +32,11 @@ local drivers = {
 local function load_driver(kind)
   local ok, driver = pcall(drivers[kind])
   if ok then return driver end
-  return nil, ("the module koresms.%s is not there (%s); install the rock %s, or, in the source "
-    .. "tree, the Debian package %s, and run make"):format(kind,
-    mask.text(tostring(driver):match("^[^\n]*")), packages[kind][1], packages[kind][2])
+  local why = tostring(driver):match("^[^\n]*")
+  return nil, ("the module koresms.%s is not there%s; install the rock %s, or the Debian package "
+    .. "lua-%s, or, for the source tree, %s, then make and make install again"):format(kind,
+    why:find("not found", 1, true) and "" or " (" .. mask.text(why) .. ")", packages[kind][1],
+    packages[kind][1], packages[kind][2])
 end
 
 --- Makes a link; nothing is opened.
