@@ -31,9 +31,9 @@ ZSH_COMPLETIONS ?= $(PREFIX)/share/zsh/site-functions
 FISH_COMPLETIONS ?= $(PREFIX)/share/fish/vendor_completions.d
 
 CURL_CFLAGS ?= $(shell $(PKG_CONFIG) --cflags libcurl 2>/dev/null)
-CURL_LIBS ?= $(shell $(PKG_CONFIG) --libs libcurl 2>/dev/null)
+CURL_LIBS ?= $(or $(shell $(PKG_CONFIG) --libs libcurl 2>/dev/null),-lcurl)
 CRYPTO_CFLAGS ?= $(shell $(PKG_CONFIG) --cflags libcrypto 2>/dev/null)
-CRYPTO_LIBS ?= $(shell $(PKG_CONFIG) --libs libcrypto 2>/dev/null)
+CRYPTO_LIBS ?= $(or $(shell $(PKG_CONFIG) --libs libcrypto 2>/dev/null),-lcrypto)
 
 # 1 makes every compiler warning an error.
 WERROR ?= 0
@@ -278,7 +278,7 @@ share: all
 	  $(LUA) bin/koresms completion $${s%%:*} > share/completions/$${s#*:} || exit 1; done
 
 install: all
-	@$(if $(DESTDIR)$(filter file default undefined,$(origin LUA)),:,command -v '$(LUA)' >/dev/null) || { \
+	@$(if $(DESTDIR)$(filter file default undefined,$(origin LUA)),:,command -v "$(LUA)" >/dev/null) || { \
 	  echo "make install: LUA=$(LUA): there is no such interpreter here" >&2; exit 1; }
 	@set -e; for f in $(LUA_FILES); do \
 	  d="$(DESTDIR)$(LUA_MODULE_DIR)/$$(dirname $$f)"; mkdir -p "$$d"; \
@@ -298,8 +298,8 @@ install: all
 	$(INSTALL) -m 644 share/completions/koresms.bash "$(DESTDIR)$(BASH_COMPLETIONS)/koresms"
 	$(INSTALL) -m 644 share/completions/_koresms "$(DESTDIR)$(ZSH_COMPLETIONS)"
 	$(INSTALL) -m 644 share/completions/koresms.fish "$(DESTDIR)$(FISH_COMPLETIONS)"
-	@sh tools/installed.sh '$(LUA_VERSION)' '$(if $(DESTDIR),,$(LUA))' '$(DESTDIR)$(BINDIR)/koresms' \
-	  '$(DESTDIR)$(LUA_MODULE_DIR)/koresms' '$(DESTDIR)$(LUA_CMODULE_DIR)/koresms'
+	@sh tools/installed.sh "$(LUA_VERSION)" "$(if $(DESTDIR),,$(LUA))" "$(DESTDIR)$(BINDIR)/koresms" \
+	  "$(DESTDIR)$(LUA_MODULE_DIR)/koresms" "$(DESTDIR)$(LUA_CMODULE_DIR)/koresms"
 
 uninstall:
 	rm -rf "$(DESTDIR)$(LUA_MODULE_DIR)/koresms" "$(DESTDIR)$(LUA_CMODULE_DIR)/koresms"

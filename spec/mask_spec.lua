@@ -125,11 +125,33 @@ describe("mask", function()
   end)
 
   it("hides them with marks of HTML between", function()
-    for _, mark in ipairs({ "<b>", "</b>", "<br/>", "<span class='x'>" }) do
+    for _, mark in ipairs({ "<b>", "</b>", "<br/>", "<span class='x'>", "</td><td>",
+      "</b> <b>", "</span>\n<span>", "<b><i>", "<!-- -->" }) do
       local digits = "9155" .. mark .. "7340" .. mark .. "9121"
       assert.equal("to 9155*****21, no", mask.text("to " .. digits .. ", no"))
       assert.equal("to +9155*****21, no", mask.text("to +" .. digits .. ", no"))
     end
+  end)
+
+  it("hides them with what HTML, addresses and JSON write between", function()
+    for _, mark in ipairs({ "&#160;", "&#xa0;", "&#32;", "&#8209;", "&#x2011;", "&shy;", "&ndash;",
+      "&thinsp;", "&#45;", "%2D", "%C2%A0", "+", "\\/", "\\t", "\226\128\167" }) do
+      for _, plus in ipairs({ "", "+", "%2B" }) do
+        -- Without any, a '+' between is an addition.
+        if mark == "+" and plus == "" then plus = "+" end
+        local shown = mask.text("to=" .. plus .. "9155" .. mark .. "7340" .. mark .. "9121&x")
+        assert.is_nil(shown:gsub("%D", ""):find("155734", 1, true), mark .. " -> " .. shown)
+      end
+    end
+  end)
+
+  it("leaves the zones of times, and comparisons", function()
+    for _, text in ipairs({ "2026-11-27T16:24:00+0530|429|30001", "16:24:00+05:30|2026-11-27",
+      "T16:24:00.123+01:00=12345", "UTC+5:30;2026", "if x <y and z>5 then",
+      "quota <limit 60 per minute; see docs>429" }) do
+      assert.equal(text, mask.text(text))
+    end
+    assert.equal("12:30+9112*****90", mask.text("12:30+9112 3456 7890"))
   end)
 
   it("hides digits of other scripts", function()

@@ -7,11 +7,51 @@ describe("inside nginx, after a pause", function()
 
   setup(function()
     bench = faults.start()
-    server = openresty.start { http = "lua_shared_dict sms 1m;" }
+    server = openresty.start { http = "lua_shared_dict sms 1m; lua_shared_dict other 1m;" }
   end)
   teardown(function()
     server:stop()
     bench:stop()
+  end)
+
+  for _, dict in ipairs { false, "sms" } do
+    local how = dict and "all workers together" or "each worker"
+
+    it("an answer that takes long does not hold up all others in turn, " .. how, function()
+      local origin = bench:listen()
+      first_alone.slow_script(origin)
+      local took = server:run(first_alone.SLOW, { host = origin.origin,
+        shared_dict = dict or nil })[1]
+      assert.truthy(took < 6, took)
+    end)
+
+    it("that is ended by hand, those go on who wait, " .. how, function()
+      local origin = bench:listen()
+      first_alone.long_script(origin)
+      local took = server:run(first_alone.RESUME, { host = origin.origin,
+        shared_dict = dict or nil })[1]
+      assert.truthy(took < 15, took)
+    end)
+  end
+
+  it("nothing stays in the dictionary of all the pauses that were", function()
+    local keys = server:run([[
+      local open = require("koresms.nginx.shared_pacer").open
+      local p = assert(open { shared_dict = "other", per_minute = 100,
+        where = { shared_dict = "here" } })
+      local now = 1000000
+      for _ = 1, 300 do
+        -- The later of two ends counts, and both have a number.
+        p:pause(now, 1)
+        p:pause(now, 2)
+        now = now + 3
+        local job = { index = 1 }
+        assert(not p:take(now, true, job))
+        p:ended(job, true)
+        now = now + 1
+      end
+      return { #ngx.shared.other:get_keys(0) } ]])[1]
+    assert.truthy(keys < 400, keys)
   end)
 
   for retries, expected in pairs(first_alone.EXPECTED) do

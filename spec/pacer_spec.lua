@@ -81,11 +81,12 @@ describe("pacer", function()
     first.told = false
     assert.is_nil(p:take(10, false, first))
     assert.equal(10.05, p:take(10, false, other))
-    -- Or where nothing is heard of it for a second.
+    -- All go where nothing is heard of it for a second.
+    local third = { index = 3 }
     assert.is_nil(p:take(11, false, other))
-    p:ended(other, true)
-    assert.is_nil(p:take(11, true, first))
-    assert.is_nil(p:take(11, true, other))
+    assert.is_nil(p:take(11, true, third))
+    p:ended(first, false)
+    assert.is_nil(p:take(11, true, third))
   end)
 
   it("keeps a share for single sends, which a stream cannot take", function()

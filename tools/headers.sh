@@ -22,8 +22,9 @@ if ! command -v "$1" >/dev/null; then
 fi
 
 # Who gives every directory by hand needs no pkg-config.
-if ! command -v "${PKG_CONFIG:-pkg-config}" >/dev/null; then
-  without=" (or '${PKG_CONFIG:-pkg-config}', which finds it and is not here: pkgconf)"
+PKG_CONFIG=${PKG_CONFIG:-pkg-config}
+if ! command -v "${PKG_CONFIG%% *}" >/dev/null; then
+  without=" (or '$PKG_CONFIG', which finds it and is not here: pkgconf)"
 else
   without=
 fi

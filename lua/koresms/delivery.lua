@@ -19,6 +19,9 @@ local BACKOFF, BACKOFF_MAX, CONNECT_BACKOFF_MAX = 0.25, 8, 1
 -- compared with but our own clock.
 local PAUSE_MAX, UNCERTAIN_PAUSE_MAX = 3600, 60
 
+--- Whoever waits for a permit asks again so often (seconds): a pause may be ended by hand.
+M.LOOK_INTERVAL = 1
+
 local fields = { "to", "from", "id" }
 local message_types = { to = "string", from = "string", id = "string", start_before = "number" }
 
@@ -179,7 +182,7 @@ local function wait_for_permit(session, worker, job)
         .. "%.1f s (settings per_minute, per_hour, timeout)")
         :format(last < job.deadline and "time to start" or "deadline", when - now), when - now)
     end
-    M.wait(session, worker, job, when)
+    M.wait(session, worker, job, math.min(when, now + M.LOOK_INTERVAL))
     if session.closed then return not_sent("cancelled", CLOSED) end
   end
 end

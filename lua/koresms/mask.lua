@@ -51,7 +51,8 @@ end
 become(" ", { 0x80, 0xA0 }, { 0xAD }, { 0x61C }, { 0x1680 }, { 0x180E }, { 0x2000, 0x200F },
   { 0x2028, 0x202F }, { 0x205F, 0x206F }, { 0x20E3 }, { 0x3000 }, { 0xFE00, 0xFE0F }, { 0xFEFF },
   { 0xFFF9, 0xFFFB }, { 0xE0000, 0xE01EF })
-become("-", { 0x2010, 0x2015 }, { 0x2043 }, { 0x2212 }, { 0xFE58 }, { 0xFE63 }, { 0xFF0D })
+become("-", { 0x2010, 0x2015 }, { 0x2027 }, { 0x2043 }, { 0x2212 }, { 0xFE58 },
+  { 0xFE63 }, { 0xFF0D })
 become(".", { 0xB7 }, { 0x2022 }, { 0x2024 }, { 0x2219 }, { 0x22C5 }, { 0xFF0E })
 become("/", { 0x2044 }, { 0x2215 }, { 0xFF0F })
 become("+", { 0xFE62 }, { 0xFF0B })
@@ -96,10 +97,31 @@ function M.json(json)
   return (json:gsub("\127", "\\u007f"):gsub("[\194-\244][\128-\191]+", escape))
 end
 
+-- What HTML, addresses and JSON write for what stands between digits.
+local entities = { nbsp = " ", shy = "-", ndash = "-", mdash = "-", minus = "-", hyphen = "-",
+  thinsp = " ", ensp = " ", emsp = " ", plus = "+", period = ".", sol = "/", lpar = "(",
+  rpar = ")" }
+
+local function entity(base, digits)
+  local code = tonumber(digits, base == "" and 10 or 16)
+  if not code or code < 32 or code > 0x10FFFF then return " " end
+  local text = code < 128 and string.char(code) or encode(code)
+  return plain[text] or code < 128 and text or nil
+end
+
+local percents = { ["0"] = " ", ["8"] = "(", ["9"] = ")", B = "+", D = "-", E = ".", F = "/" }
+
 local function normalise(text)
   text = utf8.clean(text):gsub("[%z\1-\31\127]+", " ")
-  return (text:gsub("[\194-\244][\128-\191]+", plain):gsub("&nbsp;", " "):gsub("%%20", " ")
-    :gsub("%f[<]</?%a[^<>]*>(%d)", " %1"))
+  text = text:gsub("[\194-\244][\128-\191]+", plain)
+    :gsub("&#([xX]?)(%x+);", entity):gsub("&(%a+);", entities)
+    :gsub("%%[Cc]2%%[Aa]0", " "):gsub("%%2(%x)", function(digit) return percents[digit:upper()] end)
+    :gsub("\\[tnr/]%f[%d]", " ")
+  local count
+  repeat
+    text, count = text:gsub("(%d)%s*</?[%a!][^<>]*>(%s*[%d<])", "%1 %2")
+  until count == 0
+  return text
 end
 
 -- Numbers ---------------------------------------------------------------------------------
@@ -114,7 +136,7 @@ local AFTER_PLUS, BROKEN, UNBROKEN = 7, 10, 7
 -- What people write between digits, U+FFFD included; and what stands there alone: most of it only
 -- behind a '+', for without it these are times, ports, lists, and addresses of IPv6.
 local BETWEEN, ALONE = "^[ ()./_*~\239\191\189-]+()%d", "^,()%d"
-local ALONE_AFTER_PLUS = "^[,:;|&='\"\\]()%d"
+local ALONE_AFTER_PLUS = "^[,+:;|&='\"\\#%[%]]()%d"
 
 local function is_ipv4(run)
   local a, b, c, d = run:match("^(%d+)%.(%d+)%.(%d+)%.(%d+)/?%d*$")
@@ -168,6 +190,15 @@ local function is_fault(text, at)
   return text:sub(at - 6, at - 1) == "error:" and text:find("^%d%d%d%d%d%d%d%d:", at) ~= nil
 end
 
+-- The place behind a time's zone that begins with a '+'; nil where that is none.
+local function zone_end(text, at)
+  local before = text:sub(math.max(1, at - 16), at - 1)
+  if not (before:find("%d:%d%d$") or before:find("%d:%d%d[.,]%d+$") or before:find("UTC$")
+    or before:find("GMT$")) then return nil end
+  local behind = text:match("^%+%d%d?:?%d%d()%f[%D]", at)
+  return behind and not text:find("^[ ().-]+%d", behind) and behind or nil
+end
+
 local function hide_numbers(text)
   local parts, from = {}, 1
   while true do
@@ -176,7 +207,10 @@ local function hide_numbers(text)
     local plus = text:byte(at) == 43
     local first = plus and text:match("^%+[ ()./-]*()%d", at) or not plus and at
     parts[#parts + 1] = text:sub(from, at - 1)
-    if first and is_fault(text, first) then
+    local behind = plus and zone_end(text, at)
+    if behind then
+      parts[#parts + 1], from = text:sub(at, behind - 1), behind
+    elseif first and is_fault(text, first) then
       parts[#parts + 1], from = text:sub(at, at + 7), at + 8
     elseif first then
       local last = run_end(text, first, plus)

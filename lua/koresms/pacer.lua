@@ -107,9 +107,9 @@ function M.sender(job)
 end
 
 -- Whether the message is under way that goes first after a pause: not where it was broken off.
-local function is_out(probe, sender, now)
+local function is_out(probe, sender)
   local first = probe.sender
-  if not first or first == sender or probe.ends <= now then return false end
+  if not first or first == sender then return false end
   if type(first) == "thread" then return status(first) ~= "dead" end
   return not first.told
 end
@@ -143,9 +143,13 @@ end
 function pacer:take(now, stream, job)
   if self.resume_at > now then return self.resume_at end
   local probe, sender = self.probe, nil
+  if probe and probe.sender and probe.ends <= now then
+    -- Nobody takes its place: where answers take longer, each would hold up the next.
+    probe, self.probe = nil, nil
+  end
   if probe then
     sender = M.sender(job)
-    if is_out(probe, sender, now) then return now + PROBE_INTERVAL end
+    if is_out(probe, sender) then return now + PROBE_INTERVAL end
   end
   if not job.permit then
     local when, windows = full_until(self, now, stream), self.windows

@@ -155,7 +155,7 @@ local function wait_for_permit(self, worker, job, now)
     if is_away and is_away(worker) then return false end
     local when = self.plan.pacer:take(now, true, job)
     if not when then return now end
-    delivery.wait(session, worker, job, when)
+    delivery.wait(session, worker, job, math.min(when, now + delivery.LOOK_INTERVAL))
     now = clock()
   end
 end

@@ -71,6 +71,8 @@ local function delete_old(self, n, now)
     local value = self:read(at)
     if value and self:is_in_use(value, now) then break end
     self.dict:delete(self.prefix .. at)
+    -- The log of pauses, which alone has no life, has a second key for each of them.
+    if not self.life then self.dict:delete(FIRST .. at) end
     at = at + 1
   end
   if at ~= first then self.dict:safe_set(self.first, at) end
@@ -134,8 +136,10 @@ local function wait_for_first(self, pause, now, job)
     if text ~= "exists" then return nil end
     first = now
   end
-  if first == PASSED or now >= first + pacer.PROBE_MAX then return nil end
-  return now + pacer.PROBE_INTERVAL
+  if first == PASSED then return nil end
+  if now < first + pacer.PROBE_MAX then return now + pacer.PROBE_INTERVAL end
+  dict:replace(key, PASSED)
+  return nil
 end
 
 --- As in koresms.pacer. After a pause one message of all workers goes first.
@@ -161,10 +165,11 @@ function Shared:ended(job, passed)
   local probe = self.probe
   if probe.sender ~= pacer.sender(job) then return end
   self.probe = nil
+  local dict = self.pauses.dict
   if passed then
-    self.pauses.dict:set(probe.key, PASSED)
-  else
-    self.pauses.dict:delete(probe.key)
+    dict:replace(probe.key, PASSED)
+  elseif dict:get(probe.key) ~= PASSED then
+    dict:delete(probe.key)
   end
 end
 
