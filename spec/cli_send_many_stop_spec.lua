@@ -145,7 +145,9 @@ describe("koresms send-many, stopped,", function()
           many.out,
           math.random() * 0.3, signal))
       local left = check(results, count, ("seed %d, round %d: %s"):format(seed, round, err))
-      assert.equal(left > 0 and 5 or 0, status, err)
+      -- Once all is told, and the file of the rest is gone, a signal ends it like any program.
+      local late = left == 0 and status == (signal == "TERM" and 143 or 130)
+      assert.equal(left > 0 and 5 or 0, late and 0 or status, err)
       if left > 0 then
         assert.matches("interrupted", err, 1, true)
         assert.matches("not started: " .. left .. "; rows in " .. many.rest .. ": " .. left, err, 1,
