@@ -15,23 +15,14 @@ describe("inside nginx, after a pause", function()
   end)
 
   for _, dict in ipairs { false, "sms" } do
-    local how = dict and "all workers together" or "each worker"
-
-    it("an answer that takes long does not hold up all others in turn, " .. how, function()
-      local origin = bench:listen()
-      first_alone.slow_script(origin)
-      local took = server:run(first_alone.SLOW, { host = origin.origin,
-        shared_dict = dict or nil })[1]
-      assert.truthy(took < 6, took)
-    end)
-
-    it("that is ended by hand, those go on who wait, " .. how, function()
-      local origin = bench:listen()
-      first_alone.long_script(origin)
-      local took = server:run(first_alone.RESUME, { host = origin.origin,
-        shared_dict = dict or nil })[1]
-      assert.truthy(took < 15, took)
-    end)
+    for _, case in ipairs(first_alone.TIMED) do
+      it(("%s, %s"):format(case[1], dict and "all workers together" or "each worker"), function()
+        local origin = bench:listen()
+        case[2](origin)
+        local took = server:run(case[3], { host = origin.origin, shared_dict = dict or nil })[1]
+        assert.truthy(took < case[4], took)
+      end)
+    end
   end
 
   it("nothing stays in the dictionary of all the pauses that were", function()

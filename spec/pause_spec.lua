@@ -12,20 +12,13 @@ describe("after a pause", function()
   end)
   teardown(function() bench:stop() end)
 
-  -- One after the other they would take eight times as long.
-  it("an answer that takes long does not hold up all others in turn", function()
-    first_alone.slow_script(server)
-    local play = assert(load_text("local given = ... " .. first_alone.SLOW))
-    local took = play { host = server.origin }[1]
-    assert.truthy(took < 6, took)
-  end)
-
-  it("that is ended by hand, those go on who wait", function()
-    first_alone.long_script(server)
-    local play = assert(load_text("local given = ... " .. first_alone.RESUME))
-    local took = play { host = server.origin }[1]
-    assert.truthy(took < 15, took)
-  end)
+  for _, case in ipairs(first_alone.TIMED) do
+    it(case[1], function()
+      case[2](server)
+      local took = assert(load_text("local given = ... " .. case[3])) { host = server.origin }[1]
+      assert.truthy(took < case[4], took)
+    end)
+  end
 
   for retries, expected in pairs(first_alone.EXPECTED) do
     for _, listens in ipairs { false, true } do

@@ -32,13 +32,13 @@ if [ ! -e "$share/$number/koresms/init.lua" ]; then
   exit 0
 fi
 
-# needs MODULE PACKAGE
+# needs MODULE ROCK
 needs() {
   "$lua" -e "require '$1'" 2>/dev/null || echo "  missing to run it: the Lua module $1; install" \
-    "$2 (Debian), or luarocks install $1"
+    "lua-$1 (Debian), or luarocks install $2"
 }
 needs cjson lua-cjson
-needs argparse lua-argparse
+needs argparse argparse
 
 if [ ! "$modules" -ef "$share/$number/koresms" ]; then exit 0; fi
 found=$("$lua" -e 'for place in package.path:gmatch("[^;]+") do

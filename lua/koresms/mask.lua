@@ -113,15 +113,10 @@ local percents = { ["0"] = " ", ["8"] = "(", ["9"] = ")", B = "+", D = "-", E = 
 
 local function normalise(text)
   text = utf8.clean(text):gsub("[%z\1-\31\127]+", " ")
-  text = text:gsub("[\194-\244][\128-\191]+", plain)
+  return (text:gsub("[\194-\244][\128-\191]+", plain)
     :gsub("&#([xX]?)(%x+);", entity):gsub("&(%a+);", entities)
     :gsub("%%[Cc]2%%[Aa]0", " "):gsub("%%2(%x)", function(digit) return percents[digit:upper()] end)
-    :gsub("\\[tnr/]%f[%d]", " ")
-  local count
-  repeat
-    text, count = text:gsub("(%d)%s*</?[%a!][^<>]*>(%s*[%d<])", "%1 %2")
-  until count == 0
-  return text
+    :gsub("\\[tnr/]%f[%d]", " "))
 end
 
 -- Numbers ---------------------------------------------------------------------------------
@@ -162,12 +157,22 @@ local function hide_piece(piece)
   return #piece >= UNBROKEN and #piece <= LONGEST and hide(piece) or nil
 end
 
+-- The place of the next digit, where only tags of HTML stand before it.
+local function behind_tags(text, at)
+  local behind = text:match("^ *</?[%a!][^<>]*> *()", at)
+  while behind and text:byte(behind) == 60 do
+    behind = text:match("^</?[%a!][^<>]*> *()", behind)
+  end
+  return behind and text:find("^%d", behind)
+end
+
 -- The place behind the run of digits that begins at a place.
 local function run_end(text, at, plus)
   local _, last = text:find("^%d+", at)
   local alone = plus and ALONE_AFTER_PLUS or ALONE
   while true do
     local from = text:match(BETWEEN, last + 1) or text:match(alone, last + 1)
+      or behind_tags(text, last + 1)
     if not from then return last end
     local _, behind = text:find("^%d+", from)
     -- What is too long for a number stands for itself.

@@ -83,6 +83,13 @@ M.PLAY = [[
   client:close()
   return said ]]
 
+--- Cases that must not take long: a name, a script, a chunk, and seconds.
+M.TIMED = {
+  -- One after the other they would take eight times as long.
+  { "an answer that takes long does not hold up all others in turn", M.slow_script, M.SLOW, 6 },
+  { "that is ended by hand, those go on who wait", M.long_script, M.RESUME, 15 },
+}
+
 --- What comes of it, by `retries`.
 M.EXPECTED = {
   [0] = { first = "rejected 1", ["rejected 1"] = 1, ["accepted 1"] = 7 },
